@@ -35,7 +35,7 @@ def display_image(scan:Scan, # HU or gray
     low, high = DISPLAY_WINDOW
     return np.clip((scan.pixels - low) / (high - low), 0, 1).astype(np.float32)
 
-# %% ../nbs/12_results.ipynb #fdc47d54
+# %% ../nbs/12_results.ipynb #ba75688d
 @dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     "What was found in one scan. `mask` and `lesions` follow from `probability` and `threshold` alone."
@@ -85,7 +85,7 @@ class Segmentation:
 
     def __repr__(self):
         found = ", ".join(f"{x.longest:.0f} x {x.perpendicular:.0f} {x.unit}" for x in self.lesions)
-        return f"Segmentation({self.scan.name!r}, {len(self.lesions)} findings{': ' * bool(found)}{found})"
+        return f"Segmentation({self.scan.name!r}, findings: {found or 'none'})"
 
 # %% ../nbs/12_results.ipynb #304c0cdc
 SCHEMA = "lung_unet.segmentation/1"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MIN_SIDE', 'LUMA', 'AIR', 'PADDING', 'FORMATS', 'STDERR', 'SECONDARY_CAPTURE',
-           'ENHANCED_CT', 'NO_SPACING', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Scan',
-           'scan_name', 'read_scan', 'bundled']
+           'ENHANCED_CT', 'NO_SPACING', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Scan', 'hush',
+           'sniff', 'scan_name', 'read_scan', 'bundled']
 
 # %% ../nbs/00_scan.ipynb #5f8a0b1c
 import hashlib
@@ -85,14 +85,14 @@ def _to_gray(values):
     low, high = _ends(values)
     return ((values.astype(np.float64) - low) / ((high - low) or 1)).astype(np.float32), (low, high)
 
-# %% ../nbs/00_scan.ipynb #16fb6807
+# %% ../nbs/00_scan.ipynb #2e4e36cf
 LUMA = np.float32([0.299, 0.587, 0.114])   # Rec. 601
 
 def _flatten(colour):
     "uint8 (rows, cols, 3 or 4) -> gray float32 0..1 (rows, cols), and whether the picture really has colours."
-    rgb = colour[..., :3]
-    gray = np.minimum(rgb @ LUMA / np.float32(255), 1)
-    coloured = np.ptp(rgb, axis=-1) > 48   # tints of a camera or of JPEG stay below
+    r, g, b = (colour[..., k] for k in range(3))
+    gray = np.minimum((r * LUMA[0] + g * LUMA[1] + b * LUMA[2]) / np.float32(255), 1)
+    coloured = np.maximum(np.maximum(r, g), b) - np.minimum(np.minimum(r, g), b) > 48   # a tint of camera or JPEG is less
     if colour.shape[-1] == 4:
         alpha = colour[..., 3]
         if not alpha.any():
@@ -178,7 +178,7 @@ def _from_npy(data, unit=None):
         _check_size(*shape[:2] if dtype == np.uint8 and len(shape) == 3 else shape[-2:])
     return _from_array(np.load(io.BytesIO(data), allow_pickle=False), unit)
 
-# %% ../nbs/00_scan.ipynb #b91f3f86
+# %% ../nbs/00_scan.ipynb #9e68a9e8
 FORMATS = "PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"
 
 def _from_picture(data, unit=None):
@@ -195,19 +195,19 @@ def _from_picture(data, unit=None):
 def _pixels(im):
     "A Pillow picture -> upright array: its numbers, or uint8 gray, or uint8 RGBA."
     white_is_zero = im.format == "TIFF" and im.tag_v2.get(262) == 0 and im.mode.startswith("I;16")
-    with _hush_libtiff() if im.format == "TIFF" else nullcontext():
+    with hush() if im.format == "TIFF" else nullcontext():
         im = ImageOps.exif_transpose(im)
     if im.mode.startswith(("I", "F")):
         values = np.asarray(im)
         return values.max() - values if white_is_zero else values   # Pillow turns the 8-bit ones itself
     return np.asarray(im.convert("L" if im.mode in ("L", "1") and "transparency" not in im.info else "RGBA"))
 
-# %% ../nbs/00_scan.ipynb #a6ac5cbc
+# %% ../nbs/00_scan.ipynb #b94dd1f0
 STDERR = threading.Lock()   # two threads that exchange file descriptor 2 at once would lose it
 
 @contextmanager
-def _hush_libtiff():
-    "File descriptor 2 leads nowhere meanwhile."
+def hush():
+    "What C libraries write to stderr (file descriptor 2) is dropped meanwhile; Python's exceptions are not."
     with STDERR, open(os.devnull, "wb") as nowhere:
         kept = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
@@ -233,7 +233,7 @@ def _floats(ds, key, n=1):
         return None
     return numbers if len(numbers) == n and all(map(math.isfinite, numbers)) else None
 
-# %% ../nbs/00_scan.ipynb #59dcf244
+# %% ../nbs/00_scan.ipynb #4568d99a
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"   # this and what lies below it, as SOP class UIDs
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2."
 
@@ -243,7 +243,8 @@ def _check_dicom(ds):
     if not ds.get("Rows") or not ds.get("Columns") or "PixelData" not in ds:
         raise ScanError(f"The DICOM file holds no picture or was cut short (modality {modality or 'not given'}): "
                         "copy it again, or choose one of the CT slices beside it.")
-    if kind.startswith(SECONDARY_CAPTURE) or ds.get("SamplesPerPixel", 1) != 1:
+    gray = (_text(ds, "PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME")
+    if kind.startswith(SECONDARY_CAPTURE) or not gray or ds.get("SamplesPerPixel", 1) != 1:
         raise ScanError("The DICOM file is a secondary capture, a screenshot without Hounsfield units: "
                         "choose the original CT slice, or save it as PNG to have it read as gray.")
     if modality not in ("CT", ""):
@@ -374,23 +375,29 @@ def _from_dicom(data, unit=None):
     hu, odder = _clean_hu(_pad(ds, stored, hu))
     return Scan(hu, "HU", spacing, source=source, warnings=doubts + odd + odder)
 
-# %% ../nbs/00_scan.ipynb #f2fe67b3
+# %% ../nbs/00_scan.ipynb #6a0cd9a2
 OTHER_FILES = {b"%pdf": "a PDF document", b"pk": "a ZIP archive or an office document", b"<svg": "an SVG drawing",
                b"\x1f\x8b": "a gzip archive, such as a NIfTI volume", b"nrrd": "an NRRD volume",
                b"<?xm": "an XML document", b"<htm": "a web page", b"<!do": "a web page"}
 PICTURES = b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"GIF8", b"RIFF"
 BARE_DICOM = b"\x08\0", b"\x02\0", b"\0\x08"   # group 8 or 2, the first of a data set without preamble
 
+def sniff(head:bytes, # the first 256 bytes of a file, or all of it
+         )->str|None:  # "DICOM", "NPY", "picture", or None for anything else
+    "What a file is, by its content."
+    if head[128:132] == b"DICM" or head.startswith(BARE_DICOM):
+        return "DICOM"
+    if head.startswith(b"\x93NUMPY"):
+        return "NPY"
+    return "picture" if head.startswith(PICTURES) else None
+
 def _reader(data):
-    "The function that reads these bytes, chosen by their content."
+    "The function that reads these bytes."
     if not data:
         raise ScanError("The file is empty, so there is no picture in it: copy or export it again.")
-    if data[128:132] == b"DICM" or data.startswith(BARE_DICOM):
-        return _from_dicom
-    if data.startswith(b"\x93NUMPY"):
-        return _from_npy
-    if data.startswith(PICTURES):
-        return _from_picture
+    kind = sniff(data[:256])
+    if kind:
+        return {"DICOM": _from_dicom, "NPY": _from_npy, "picture": _from_picture}[kind]
     start = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     what = next((what for magic, what in OTHER_FILES.items() if start.startswith(magic)), None)
     what = "an HEIC or AVIF photograph, or a film" if data[4:8] == b"ftyp" else what or "of an unknown kind"

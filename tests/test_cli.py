@@ -1,0 +1,210 @@
+"""The `lung-unet` command: files, names, exit codes, and what it does not import."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from made import dicom, encode, window
+from PIL import Image
+
+from lung_unet.cli import main
+from lung_unet.results import SCHEMA
+from lung_unet.scan import bundled, read_scan
+from lung_unet.segmenter import Segmenter
+
+HEAVY = {"tensorflow", "keras", "matplotlib", "jax", "torch", "pandas"}
+
+
+def lung_unet(*words):
+    return main([str(word) for word in words])
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def results(*stems):
+    return sorted(f"{stem}{end}" for stem in stems for end in (".json", "_mask.png", "_overlay.png"))
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "slice 1.png"
+    path.write_bytes(encode(window()))
+    return path
+
+
+def test_predict_is_light(tmp_path):
+    "A process of its own, as from a shell: nothing on stderr, and no learning libraries in memory."
+    program = f"""
+import sys
+from lung_unet.cli import main
+code = main(["predict", "sample", "--out", {str(tmp_path / "out")!r}])
+print("HEAVY", sorted({{name.split(".")[0] for name in sys.modules}} & {HEAVY!r}))
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    assert "not a medical device" in done.stdout and done.stdout.startswith("scan ")
+    assert names(tmp_path / "out") == results("sample")
+
+
+def test_files_of_a_picture(picture, tmp_path):
+    out = tmp_path / "a" / "b"
+    assert lung_unet("predict", picture, "--out", out) == 0
+    assert names(out) == results("slice 1")
+    with Image.open(picture) as scan, Image.open(out / "slice 1_mask.png") as mask:
+        assert mask.size == scan.size and mask.mode == "L"
+        marked = np.asarray(mask)
+    assert set(np.unique(marked)) <= {0, 255}
+    report = json.loads((out / "slice 1.json").read_text(encoding="utf-8"))
+    assert report["schema"] == SCHEMA and report["name"] == "slice 1"
+    assert report["marked_pixels"] == (marked > 0).sum()
+    assert report["spacing"]["mm"] is None and report["spacing"]["estimated"] is True
+
+
+def test_files_are_those_of_save(tmp_path):
+    sample = bundled("sample.png")
+    assert lung_unet("predict", "sample", "--out", tmp_path / "shell") == 0
+    Segmenter.load().segment(sample).save(tmp_path / "python")
+    shell, python = (json.loads((tmp_path / way / "sample.json").read_text(encoding="utf-8")) for way in ("shell", "python"))
+    assert shell | {"timings_s": 0} == python | {"timings_s": 0}
+    for name in ("sample_mask.png", "sample_overlay.png"):
+        assert (tmp_path / "shell" / name).read_bytes() == (tmp_path / "python" / name).read_bytes()
+
+
+def test_threshold_and_spacing(tmp_path):
+    for name, options in {"low": ("--threshold", "0.05"), "high": ("--threshold", "0.95", "--spacing", "1.3")}.items():
+        assert lung_unet("predict", "sample", "--out", tmp_path / name, *options) == 0
+    low, high = (json.loads((tmp_path / name / "sample.json").read_text(encoding="utf-8")) for name in ("low", "high"))
+    assert (low["threshold"], high["threshold"]) == (0.05, 0.95)
+    assert low["spacing"]["mm"] is None and high["spacing"] == {"mm": [1.3, 1.3], "used_mm": [1.3, 1.3], "estimated": False}
+    assert all(lesion["unit"] == "px" for lesion in low["lesions"]) and low["lesions"]
+
+
+def test_dicom_without_a_patient(tmp_path):
+    (tmp_path / "IM0001").write_bytes(dicom())
+    assert lung_unet("predict", tmp_path / "IM0001", "--out", tmp_path / "out") == 0
+    text = (tmp_path / "out" / "IM0001.json").read_text(encoding="utf-8")
+    assert json.loads(text)["input"]["unit"] == "HU" and json.loads(text)["spacing"]["mm"] == [2.5, 2.5]
+    assert not any(secret in text for secret in ["Doe", "Jane", "PID4711", "19500101"])
+
+
+def test_folder_is_so_many_inputs(tmp_path):
+    folder = tmp_path / "slices"
+    (folder / "deeper").mkdir(parents=True)
+    for n, name in enumerate(["b.png", "a.jpg", "deeper/c.png"]):
+        (folder / name).write_bytes(encode(np.roll(window(), n), "JPEG" if name.endswith("jpg") else "PNG"))
+    for _ in range(2):   # the second time the folder holds results, which are no inputs
+        assert lung_unet("predict", folder, "--out", folder) == 0
+        assert names(folder) == sorted(["a.jpg", "b.png", "deeper", *results("a", "b")])
+
+
+def test_equal_names_get_numbers(tmp_path):
+    for n, place in enumerate(["one", "two", "three"]):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "x.png").write_bytes(encode(np.roll(window(), n)))
+    inputs = [tmp_path / place / "x.png" for place in ("one", "two", "three")]
+    for _ in range(2):
+        assert lung_unet("predict", *inputs, "--out", tmp_path / "out") == 0
+        assert names(tmp_path / "out") == results("x", "x_2", "x_3")
+    fingerprints = [json.loads((tmp_path / "out" / f"{name}.json").read_text(encoding="utf-8"))["input"]["sha256"] for name in ("x", "x_2", "x_3")]
+    assert fingerprints == [read_scan(path).source["sha256"] for path in inputs]
+
+
+def test_odd_file_names(tmp_path, capsys):
+    odd = ["a\nb.png", "Größe 5%.png", "x\x1b[31m.png", "n" * 240 + ".png", "-v.png", "1.2.840.113.png"]
+    for name in odd:
+        (tmp_path / name).write_bytes(encode(window()))
+    assert lung_unet("predict", tmp_path, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert len(names(tmp_path / "out")) == 3 * len(odd) and said.err == "" and "\x1b" not in said.out
+    assert (tmp_path / "out" / "1.2.840.113.json").exists()
+
+
+def test_foreign_files_are_left_alone(picture, tmp_path, capsys):
+    truth = tmp_path / "slice 1_mask.png"
+    truth.write_bytes(encode(window()))
+    before = truth.read_bytes()
+    assert lung_unet("predict", picture, "--out", tmp_path) == 2
+    assert truth.read_bytes() == before and names(tmp_path) == ["slice 1.png", "slice 1_mask.png"]
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_out_is_a_file(picture, capsys):
+    assert lung_unet("predict", picture, "--out", picture) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (MemoryError, 2), (OSError(28, "No space left on device"), 2)])
+def test_nothing_half_written(picture, tmp_path, capsys, monkeypatch, error, code):
+    "Whatever stops the writing, no file and no hidden folder is left behind."
+    def broken(*args, **kwargs):
+        raise error
+    monkeypatch.setattr("lung_unet.results.describe", broken)
+    out = tmp_path / "out"
+    assert lung_unet("predict", picture, "--out", out) == code
+    assert names(out) == [] and capsys.readouterr().err.count("\n") == 1
+
+
+def test_debug_shows_where(tmp_path, capsys):
+    for words in [("--debug", "predict"), ("predict", "--debug")]:
+        assert lung_unet(*words, tmp_path / "none.png", "--out", tmp_path / "out") == 2
+        assert "Traceback" in capsys.readouterr().err
+    assert lung_unet("predict", tmp_path / "none.png", "--out", tmp_path / "out") == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [
+    [], ["paint"], ["predict"], ["predict", "a.png"], ["predict", "--out", "x"], ["predict", "a.png", "--out", "x", "--threshold", "0"],
+    ["predict", "a.png", "--out", "x", "--threshold", "nan"], ["predict", "a.png", "--out", "x", "--spacing", "-1"],
+    ["predict", "a.png", "--out", "x", "--engine", "steam"], ["predict", "a.png", "--out", "x", "--wrong"],
+    ["train", "data"], ["evaluate", "data"], ["convert"]])
+def test_wrong_usage_is_one_line(words, capsys):
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("lung-unet") and "--help" in said.err
+
+
+@pytest.mark.parametrize("command", [[], ["predict"], ["train"], ["evaluate"], ["convert"]])
+def test_help_and_version(command, capsys):
+    assert main([*command, "--help"]) == 0
+    assert "usage: lung-unet" in capsys.readouterr().out
+    assert main([*command, "--version"]) == 0
+    assert capsys.readouterr().out.startswith("lung-unet ")
+
+
+@pytest.mark.parametrize(("words", "about"), [
+    (["predict", "sample", "--model", "none.keras"], "none.keras"), (["evaluate", "none"], "none"), (["train", "none"], "none"),
+    (["convert", "none.keras"], "none.keras")])
+def test_what_is_missing_is_named(words, about, tmp_path, capsys):
+    out = [] if words[0] == "convert" else ["--out", str(tmp_path / "out")]
+    assert main(words + out) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and about in err and "unexpected" not in err and not (tmp_path / "out").exists()
+
+
+def test_one_line_in_spite_of_tensorflow(tmp_path):
+    "TensorFlow greets on stderr when it is imported; the user sees the error alone."
+    program = "import sys; from lung_unet.cli import main; sys.exit(main(['convert', 'none.keras']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "none.keras" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("words", [["train", "none", "--out", "x"], ["convert", "none.keras"]])
+def test_learning_in_a_plain_install(words, tmp_path):
+    "Where Keras is missing, one line says what to install."
+    program = f"import sys; sys.modules['keras'] = sys.modules['tensorflow'] = None; from lung_unet.cli import main; sys.exit(main({words!r}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and names(tmp_path) == []
+    assert done.stderr == "lung-unet: This needs keras, which is not installed: pip install 'lung_unet[dev]'.\n"
+
+
+def test_foreign_recipe(tmp_path, capsys):
+    for text in ["{", "[]", '{"speed": 9}']:
+        (tmp_path / "recipe.json").write_text(text)
+        assert lung_unet("train", tmp_path, "--out", tmp_path / "out", "--recipe", tmp_path / "recipe.json") == 2
+        err = capsys.readouterr().err
+        assert "recipe.json is not a recipe" in err and err.count("\n") == 1
