@@ -178,7 +178,7 @@ def _from_folder(root:Path)->tuple: # (pairs, odd)
         else: files[key][role] = path
         if role == "image": places[key] = place
     with_masks = {places[k][0] for k, f in files.items() if "mask" in f and k in places}
-    indexes = {base: _index(base) for base, _, _ in places.values()}
+    indexes = {base: _index(base) for base in {base for base, _, _ in places.values()}}
     pairs = []
     for key, found in files.items():
         if "image" not in found: odd.extend((p, f"{role} without a picture", "left out") for role, p in found.items()); continue
