@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TYPICAL_SPACING', 'IGNORE', 'Case', 'load_case', 'load_cases', 'random_affine', 'random_window', 'random_texture',
-           'crop', 'Sampler', 'batch', 'batches']
+           'random_text', 'crop', 'Sampler', 'batch', 'batches']
 
 # %% ../nbs/20_batches.ipynb #ccee816b
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +52,7 @@ IGNORE = -1.0
 
 def random_affine(case:Case, size:int, rng:np.random.Generator)->np.ndarray: # (2, 3), crop pixel (x, y) -> picture pixel
     "Where a crop comes from: near a marked pixel three times in four, anywhere otherwise; turned, mirrored and scaled."
-    scale = MODEL_SPACING / case.spacing * np.exp(rng.normal(0, 0.08) if rng.random() < 0.4 else rng.uniform(-0.4, 0.4))
+    scale = MODEL_SPACING / case.spacing * np.exp(rng.normal(0, 0.1) if rng.random() < 0.6 else rng.uniform(-0.45, 0.45))
     angle = np.radians(rng.uniform(-15, 15) + (90 * rng.integers(4) if rng.random() < 0.15 else 0))
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn = turn @ np.diag(rng.choice([-1, 1], 2, p=[0.5, 0.5]) if rng.random() < 0.5 else (rng.choice([-1, 1]), 1))
@@ -86,6 +86,15 @@ def random_texture(x:np.ndarray, rng:np.random.Generator)->np.ndarray:
         x = cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])[1], 0).astype(np.float32) / 255
     return np.clip(x, 0, 1)
 
+# %% ../nbs/20_batches.ipynb #b72873b8
+def random_text(x:np.ndarray, rng:np.random.Generator)->None:
+    "As if the viewer had written a letter, a number or a scale into the picture; in place, in one crop of twelve."
+    if rng.random() > 1 / 12: return
+    text = "".join(rng.choice(list("LRAPH0123456789 .:/mk"), rng.integers(1, 12)))
+    at = [int(n) for n in rng.uniform(0, 0.9, 2) * x.shape]
+    cv2.putText(x, text, at, cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.25, 0.8), rng.uniform(0.6, 1), int(rng.integers(1, 3)), cv2.LINE_AA)
+    if rng.random() < 0.5: cv2.line(x, at, (at[0], at[1] + int(rng.integers(10, 80))), rng.uniform(0.6, 1))
+
 # %% ../nbs/20_batches.ipynb #e97dfd11
 def crop(case:Case, size:int, rng:np.random.Generator)->tuple: # (image, target), float32 (size, size)
     "One augmented crop at the model's spacing; the target is the share of readers, or `IGNORE` beyond the edge."
@@ -93,7 +102,9 @@ def crop(case:Case, size:int, rng:np.random.Generator)->tuple: # (image, target)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     image = cv2.warpAffine(case.image, affine, (size, size), flags=flags, borderValue=0).astype(np.float32) / 255
     target = cv2.warpAffine(case.target.astype(np.float32) / 255, affine, (size, size), flags=flags, borderValue=IGNORE)
-    return random_texture(random_window(image, rng), rng), target
+    image = random_window(image, rng)
+    random_text(image, rng)
+    return random_texture(image, rng), target
 
 # %% ../nbs/20_batches.ipynb #0aaaeac1
 class Sampler:

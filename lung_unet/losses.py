@@ -13,14 +13,13 @@ def known(target):
     "1 where the target is known, 0 where it is negative: ignore."
     return ops.cast(target >= 0, "float32")
 
-def soft_dice_loss(target, # share of readers 0..1, negative: ignore; any shape
+def soft_dice_loss(target, # share of readers 0..1, negative: ignore; (batch, rows, cols, 1)
     probability, # 0..1, the same shape
     ):
-    "1 - Dice over the whole batch, with squares below, so that a soft target is best met by itself (V-Net, Milletari et al. 2016)."
+    "1 - Dice, mean over the pictures, with squares below, so that a soft target is best met by itself (V-Net, Milletari et al. 2016)."
     target, probability = ops.cast(target, "float32"), ops.cast(probability, "float32")
-    weight = known(target)
-    overlap = ops.sum(weight * target * probability)
-    return 1 - (2 * overlap + 1) / (ops.sum(weight * target**2) + ops.sum(weight * probability**2) + 1)
+    total = lambda x: ops.sum(known(target) * x, axis=(1, 2, 3))
+    return ops.mean(1 - (2 * total(target * probability) + 1) / (total(target**2) + total(probability**2) + 1))
 
 # %% ../nbs/23_losses.ipynb #f0788b0c
 def cross_entropy(target, probability):
@@ -31,7 +30,7 @@ def cross_entropy(target, probability):
     return ops.sum(weight * nats) / (ops.sum(weight) + 1e-6)
 
 # %% ../nbs/23_losses.ipynb #b09d2953
-CROSS_ENTROPY_WEIGHT = 5.0
+CROSS_ENTROPY_WEIGHT = 10.0
 
 def segmentation_loss(target, # (batch, rows, cols, 1), share of readers 0..1, negative: ignore
     probability, # (batch, rows, cols, 1), 0..1
