@@ -91,9 +91,10 @@ def random_text(x:np.ndarray, rng:np.random.Generator)->None:
     "As if the viewer had written a letter, a number or a scale into the picture; in place, in one crop of twelve."
     if rng.random() > 1 / 12: return
     text = "".join(rng.choice(list("LRAPH0123456789 .:/mk"), rng.integers(1, 12)))
-    at = [int(n) for n in rng.uniform(0, 0.9, 2) * x.shape]
-    cv2.putText(x, text, at, cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.25, 0.8), rng.uniform(0.6, 1), int(rng.integers(1, 3)), cv2.LINE_AA)
-    if rng.random() < 0.5: cv2.line(x, at, (at[0], at[1] + int(rng.integers(10, 80))), rng.uniform(0.6, 1))
+    at, ink, layer = [int(n) for n in rng.uniform(0, 0.9, 2) * x.shape], int(rng.integers(150, 256)), np.zeros(x.shape, np.uint8)
+    cv2.putText(layer, text, at, cv2.FONT_HERSHEY_SIMPLEX, rng.uniform(0.25, 0.8), ink, int(rng.integers(1, 3)), cv2.LINE_AA)
+    if rng.random() < 0.5: cv2.line(layer, at, (at[0], at[1] + int(rng.integers(10, 80))), ink)
+    np.maximum(x, layer / np.float32(255), out=x)
 
 # %% ../nbs/20_batches.ipynb #e97dfd11
 def crop(case:Case, size:int, rng:np.random.Generator)->tuple: # (image, target), float32 (size, size)

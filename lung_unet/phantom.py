@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHOICES', 'LEVELS', 'TURN', 'BODY', 'CAVITY', 'DEPTH', 'RIGHT', 'LEFT', 'ORGANS', 'VERTEBRA', 'ARCH', 'RIB_HEAD',
            'BACK_MUSCLE', 'SPINE', 'STERNUM', 'FINE', 'AIR', 'FAT', 'MUSCLE', 'WAYS', 'SLAB', 'ROUND', 'Tumour',
-           'Phantom', 'chest', 'to_png']
+           'Phantom', 'chest', 'to_png', 'write_pairs', 'sample']
 
 # %% ../nbs/05_phantom.ipynb #5e74d3fb
 import csv
@@ -530,3 +530,39 @@ def to_png(hu:np.ndarray,               # HU, (rows, cols)
     "HU as an 8-bit picture."
     low, high = window
     return (np.clip((hu - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+# %% ../nbs/05_phantom.ipynb #8be14460
+def write_pairs(folder:str|os.PathLike,  # made if need be
+                patients:int=8,
+                slices:int=2,            # a patient
+                size:int=256,            # rows and columns
+                spacing:float=1.4,       # mm a pixel
+                seed:int=0,              # of the first patient; the others follow
+               )->Path: # the folder, for `find_pairs`
+    "Write phantoms with one tumour each: images/NNNN.png, masks/NNNN.png and index.csv."
+    folder, rows = Path(folder), []
+    for part in ("images", "masks"): (folder / part).mkdir(parents=True, exist_ok=True)
+    for patient in range(seed, seed + patients):
+        rng = np.random.default_rng(patient)
+        level = rng.uniform(0.25, 0.7)
+        for k in range(slices):
+            case = chest(size, spacing, (_any_tumour(rng),), patient, level=level + 0.02 * k)
+            name = f"{len(rows):04d}.png"
+            Image.fromarray(to_png(case.scan.pixels)).save(folder / "images" / name)
+            Image.fromarray(case.mask.astype(np.uint8) * 255).save(folder / "masks" / name)
+            rows.append({"file": name, "patient": f"phantom-{patient:03d}", "spacing_mm": spacing})
+    with open(folder / "index.csv", "w", newline="", encoding="utf-8") as f:
+        table = csv.DictWriter(f, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    return folder
+
+def _any_tumour(rng):
+    "A tumour of 10 to 60 mm, small ones more often, anywhere."
+    pick = {name: str(rng.choice(options)) for name, options in CHOICES.items()}
+    return Tumour(diameter_mm=float(np.exp(rng.uniform(np.log(10), np.log(60)))), **pick)
+
+# %% ../nbs/05_phantom.ipynb #59d6d740
+def sample()->Phantom: # 512 x 512, 0.7 mm a pixel
+    "The patient of the bundled sample."
+    return chest(tumours=(Tumour(diameter_mm=32, place="lung", side="left", margin="spiculated"),), seed=3)
