@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .card import Card, ModelError, read_card, verify
+from .card import ModelError, read_card, verify
 from .scan import bundled
 
 # %% ../nbs/30_engine.ipynb #4a5bd3f9

@@ -6,7 +6,7 @@
 __all__ = ['MIN_PIXELS', 'Lesion', 'components', 'diameters', 'find_lesions']
 
 # %% ../nbs/10_lesions.ipynb #5705f4b5
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage

@@ -9,14 +9,12 @@ __all__ = ['CONFIDENT', 'doubts', 'Segmenter']
 import time
 from pathlib import Path
 
-import numpy as np
-
 from .engine import load_engine
 from .geometry import resample, restore
 from .intensity import calibrate, to_hu, to_input
 from .lungs import estimate_spacing
 from .results import Segmentation
-from .scan import Scan, ScanError, bundled, read_scan
+from .scan import Scan, ScanError, read_scan
 
 # %% ../nbs/31_segmenter.ipynb #093a737d
 CONFIDENT = 0.5  # calibrations below this confidence are called uncertain

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .batches import Case, batches, load_cases
-from .geometry import MODEL_SPACING, resample, restore
+from .geometry import resample, restore
 from .losses import segmentation_loss
 from .metrics import dice
 from .pairs import assert_disjoint, save_split, split_by_patient
