@@ -115,7 +115,7 @@ def save_checkpoint(path:Path, model:keras.Model, ema:list, k:int, best:float)->
     "Weights, their average, optimizer, the next step and the best score so far, in one file."
     groups = dict(weights=model.get_weights(), ema=ema, optimizer=[np.asarray(keras.ops.convert_to_numpy(v)) for v in model.optimizer.variables])
     arrays = {f"{name}_{i:03d}": a for name, group in groups.items() for i, a in enumerate(group)}
-    write_atomically(path, lambda f: np.savez(f, step=k, best=best, norm=has_norm(model), **arrays))
+    write_atomically(path, lambda f: np.savez(f, step=k, best=best, norm=int(has_norm(model)), **arrays))
 
 def load_checkpoint(path:Path, recipe:Recipe)->tuple: # (model, ema, next step, best score)
     "Model and optimizer where a run was."
