@@ -396,8 +396,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.widget.Uploads.piece': ('widget.html#uploads.piece', 'lung_unet/widget.py'),
                                   'lung_unet.widget.Widget': ('widget.html#widget', 'lung_unet/widget.py'),
                                   'lung_unet.widget.Widget.__init__': ('widget.html#widget.__init__', 'lung_unet/widget.py'),
+                                  'lung_unet.widget._about': ('widget.html#_about', 'lung_unet/widget.py'),
                                   'lung_unet.widget._brush': ('widget.html#_brush', 'lung_unet/widget.py'),
-                                  'lung_unet.widget._size': ('widget.html#_size', 'lung_unet/widget.py'),
                                   'lung_unet.widget._typed_spacing': ('widget.html#_typed_spacing', 'lung_unet/widget.py'),
                                   'lung_unet.widget.free_port': ('widget.html#free_port', 'lung_unet/widget.py'),
                                   'lung_unet.widget.levels': ('widget.html#levels', 'lung_unet/widget.py'),
@@ -406,4 +406,5 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.widget.picture_message': ('widget.html#picture_message', 'lung_unet/widget.py'),
                                   'lung_unet.widget.serve': ('widget.html#serve', 'lung_unet/widget.py'),
                                   'lung_unet.widget.take_away': ('widget.html#take_away', 'lung_unet/widget.py'),
-                                  'lung_unet.widget.thumbnail': ('widget.html#thumbnail', 'lung_unet/widget.py')}}}
+                                  'lung_unet.widget.thumbnail': ('widget.html#thumbnail', 'lung_unet/widget.py'),
+                                  'lung_unet.widget.token_for': ('widget.html#token_for', 'lung_unet/widget.py')}}}

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TYPES', 'LIMIT_MB', 'KEPT', 'CSS_FRAME', 'CSS_WORK', 'PAGE_JS', 'LAYERS_JS', 'DRAW_JS', 'UPLOAD_JS', 'VIEW_JS',
            'CONTROLS_JS', 'TABLE_JS', 'MAIN_JS', 'APP', 'TEMPLATE', 'IDLE', 'Reading', 'thumbnail', 'picture_message',
-           'mask_message', 'take_away', 'Uploads', 'Session', 'Widget', 'levels', 'free_port', 'page_arguments',
-           'serve']
+           'mask_message', 'take_away', 'Uploads', 'Session', 'Widget', 'levels', 'free_port', 'token_for',
+           'page_arguments', 'serve']
 
 # %% ../nbs/50_widget.ipynb #8a41cb8f
 import base64
@@ -100,10 +100,10 @@ def thumbnail(seg)->str: # a data URL
     picture.save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
-def _size(lesion, seg):
-    "Longest and perpendicular diameter in words; where only pixels are known, with an estimate in mm."
-    text = f"{lesion.longest:.0f} × {lesion.perpendicular:.0f} {lesion.unit}"
-    return text if lesion.unit == "mm" or not seg.spacing_used else f"{text} (≈ {lesion.longest * np.mean(seg.spacing_used):.0f} mm)"
+def _about(lesion, seg):
+    "Where only pixels are known: the diameters in mm by the estimated pixel size, as an estimate."
+    mm = np.mean(seg.spacing_used or 0)
+    return "" if lesion.unit == "mm" or not mm else f"≈ {lesion.longest * mm:.0f} × {lesion.perpendicular * mm:.0f} mm"
 
 # %% ../nbs/50_widget.ipynb #49315a00
 def picture_message(seg)->tuple: # (message, buffers)
@@ -120,9 +120,10 @@ def mask_message(reading)->tuple: # (message, buffers)
     seg = reading.marked()
     labels, lesions = lesion_labels(seg.mask), []
     for lesion in seg.lesions:
-        sure = f"{lesion.confidence:.2f}"
-        lesions.append({"id": lesion.id, "box": list(lesion.box), "size": _size(lesion, seg), "confidence": sure,
-                        "verdict": reading.verdict(labels == lesion.id), "text": f"{lesion.id}: {lesion.longest:.0f} {lesion.unit}, {sure}"})
+        inside = labels == lesion.id
+        sure = "by hand" if reading.added[inside].mean() > 0.5 else f"{lesion.confidence:.2f}"
+        lesions.append({"id": lesion.id, "box": list(lesion.box), "size": f"{lesion.longest:.0f} × {lesion.perpendicular:.0f} {lesion.unit}",
+                        "about": _about(lesion, seg), "confidence": sure, "verdict": reading.verdict(inside), "text": f"{lesion.id}: {lesion.longest:.0f} {lesion.unit}, {sure}"})
     estimated = any(lesion.unit == "px" for lesion in seg.lesions)
     note = "Sizes are in pixels, since the picture does not say how large a pixel is; ≈ mm rests on an estimate." if estimated else ""
     message = {"kind": "mask", "lesions": lesions, "threshold": reading.threshold, "note": note, "undo": bool(reading.history),
@@ -256,18 +257,21 @@ CSS_FRAME = r"""
 .lu header p, .lu footer { color:var(--soft); margin:0; }
 .lu header .notice { margin-left:auto; font-size:13px; }
 .lu button, .lu select, .lu input[type=text] { font:inherit; color:var(--ink); background:var(--panel); border:1px solid var(--line); border-radius:7px; padding:5px 12px; min-height:34px; }
+.lu input::placeholder { color:var(--soft); opacity:1; }
 .lu button { cursor:pointer; }
 .lu button:hover { border-color:var(--accent); }
 .lu button:disabled { opacity:.5; cursor:default; }
-.lu button.main, .lu button[aria-pressed=true] { background:var(--accent); border-color:var(--accent); color:var(--accent-ink); }
+.lu button.main { background:var(--accent); border-color:var(--accent); color:var(--accent-ink); }
+.lu button[aria-pressed=true] { background:color-mix(in srgb, var(--accent) 14%, var(--panel)); border-color:var(--accent); color:var(--accent); }
 .lu :focus-visible { outline:3px solid var(--accent); outline-offset:2px; }
 .lu .drop { border:1.5px dashed var(--line); border-radius:12px; background:var(--panel); padding:14px 16px; display:flex; flex-wrap:wrap; gap:10px 18px; align-items:center; }
 .lu .drop.over { border-color:var(--accent); border-style:solid; }
 .lu .drop .hint { color:var(--soft); flex:1 1 220px; }
-.lu .drop input[type=text] { width:76px; }
+.lu .drop input[type=text] { width:96px; }
 .lu .status { display:flex; gap:12px; align-items:center; min-height:30px; padding:4px 2px; color:var(--soft); }
 .lu progress { width:180px; accent-color:var(--accent); }
-.lu .error, .lu .warning { border-radius:8px; padding:8px 12px; margin:6px 0; }
+.lu .error, .lu .warning { border-radius:8px; padding:8px 12px; margin:10px 0 6px; }
+.lu main { margin-top:10px; }
 .lu .error { background:var(--bad); color:var(--bad-ink); }
 .lu .warning { background:var(--warn); color:var(--warn-ink); }
 .lu .warning ul { margin:0; padding-left:18px; }
@@ -277,13 +281,13 @@ CSS_FRAME = r"""
 CSS_WORK = r"""
 .lu .work { display:grid; grid-template-columns:minmax(0, 1fr) 330px; gap:18px; align-items:start; }
 .lu .views { display:grid; grid-template-columns:1fr 1fr; gap:12px; }
-.lu figure { margin:0; }
-.lu figcaption { color:var(--soft); font-size:13px; margin-bottom:4px; display:flex; gap:8px; }
+.lu figure { margin:0; min-width:0; }
+.lu figcaption { color:var(--soft); font-size:13px; margin-bottom:4px; overflow:hidden; text-overflow:ellipsis; white-space:nowrap; }
 .lu canvas { display:block; width:100%; background:#000; border-radius:8px; touch-action:none; }
 .lu .bar { display:flex; flex-wrap:wrap; gap:8px 14px; align-items:center; margin-top:12px; }
 .lu .group { display:inline-flex; align-items:center; gap:6px; }
 .lu .group > span, .lu label { color:var(--soft); font-size:13px; }
-.lu .group button { padding:4px 10px; }
+.lu .group button { padding:4px 9px; }
 .lu aside { display:grid; gap:14px; }
 .lu .card { background:var(--panel); border:1px solid var(--line); border-radius:12px; padding:12px 14px; }
 .lu h2 { font-size:15px; font-weight:650; margin:0 0 8px; color:var(--ink); }
@@ -293,11 +297,12 @@ CSS_WORK = r"""
 .lu .row output { min-width:40px; text-align:right; font-variant-numeric:tabular-nums; }
 .lu table { width:100%; border-collapse:collapse; font-size:14px; font-variant-numeric:tabular-nums; color:var(--ink); }
 .lu th { text-align:left; font-weight:500; color:var(--soft); font-size:13px; padding:2px 4px; }
-.lu td { padding:5px 4px; border-top:1px solid var(--line); }
+.lu td { padding:6px 4px; border-top:1px solid var(--line); white-space:nowrap; }
+.lu td small { display:block; color:var(--soft); font-size:12px; }
 .lu tbody tr { cursor:pointer; }
 .lu tbody tr.on { background:color-mix(in srgb, var(--accent) 16%, transparent); }
 .lu tbody tr.struck td.what { text-decoration:line-through; color:var(--soft); }
-.lu td button { min-height:28px; padding:0 9px; }
+.lu td button { min-height:28px; padding:0 8px; }
 .lu .strip { display:flex; gap:10px; overflow-x:auto; padding:4px 2px 10px; margin-top:14px; }
 .lu .strip button { padding:4px; width:104px; flex:none; background:var(--panel); }
 .lu .strip button[aria-pressed=true] { color:var(--ink); background:var(--panel); box-shadow:0 0 0 2px var(--accent); }
@@ -319,7 +324,7 @@ const PAGE = `
   <span class="group"><label for="lu-mm">Pixel size</label><input id="lu-mm" class="spacing" type="text" inputmode="decimal" placeholder="estimate"><span>mm, if the file does not say</span></span>
   <button class="sample">Try the sample</button>
 </section>
-<div class="status" role="status" aria-live="polite"><progress max="1" hidden></progress><span class="doing"></span></div>
+<div class="status" role="status" aria-live="polite" hidden><progress max="1" hidden></progress><span class="doing"></span></div>
 <div class="error" role="alert" hidden></div>
 <main hidden>
   <div class="warning" hidden><ul></ul></div>
@@ -575,6 +580,7 @@ TABLE_JS = r"""
     tr.dataset.id = lesion.id;
     tr.className = `${lesion.verdict} ${lesion.id === state.chosen ? "on" : ""}`;
     for (const text of [lesion.id, lesion.size, lesion.confidence]) tr.append(make("td", text, { className: "what" }));
+    if (lesion.about) tr.children[1].append(make("small", lesion.about));
     const cell = make("td", "");
     for (const [verdict, sign, title] of [["accepted", "✓", "accept"], ["struck", "✗", "strike out"]]) {
       const button = make("button", sign, { title, onclick: event => { event.stopPropagation(); model.send({ kind: "verdict", lesion: lesion.id, verdict: lesion.verdict === verdict ? "" : verdict }); } });
@@ -623,9 +629,9 @@ function render({ model, el }) {
   const view = { zoom: 1, x: 0, y: 0 };
   let shown = null, waiting = false;
   const theme = () => {
-    const light = document.body.dataset.jpThemeLight, lab = document.querySelector(".jp-LabShell, #main");
+    const light = document.body.dataset.jpThemeLight, lab = !("voila" in document.body.dataset);
     root.classList.toggle("dark", lab ? light === "false" : matchMedia("(prefers-color-scheme: dark)").matches);
-    if (!lab) document.body.style.background = getComputedStyle(root).backgroundColor;
+    if (!lab) document.documentElement.style.background = document.body.style.background = root.classList.contains("dark") ? "#15181c" : "#fbfbfa";
   };
   theme();
   new MutationObserver(theme).observe(document.body, { attributes: true });
@@ -633,6 +639,7 @@ function render({ model, el }) {
   const say = (text, share) => {
     $(".doing").textContent = text;
     $("progress").hidden = share === undefined;
+    $(".status").hidden = !text;
     if (share === null) $("progress").removeAttribute("value"); else if (share !== undefined) $("progress").value = share;
   };
   const complain = text => { $(".error").textContent = text; $(".error").hidden = !text; };
@@ -708,7 +715,7 @@ APP = "from lung_unet.widget import Widget\n\nWidget()"
 TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 {%- block notebook_css -%}
 {{ super() | replace('https://cdn.jsdelivr.net/npm/@fortawesome/fontawesome-free@^5/css/', 'data:text/css,') }}
-<style>body { padding: 0 !important; margin: 0; } .jp-Cell, .jp-OutputArea-output, #rendered_cells > div { padding: 0 !important; overflow: visible; } .jp-OutputPrompt { display: none; }</style>
+<style>html, body { height: auto !important; overflow: auto !important; padding: 0 !important; margin: 0 !important; } #rendered_cells { padding: 0 !important; } .jp-Cell, .jp-OutputArea-output, #rendered_cells > div { padding: 0 !important; overflow: visible; } .jp-OutputPrompt { display: none; } #main, #rendered_cells, .jp-Cell, .jp-OutputArea { background: transparent !important; }</style>
 {%- endblock notebook_css -%}
 """
 IDLE = 3600   # seconds after which the kernel of a visitor who does nothing is ended
@@ -718,6 +725,10 @@ def free_port(host:str)->int:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
         s.bind((host, 0))
         return s.getsockname()[1]
+
+def token_for(host:str, token:str|None)->str:
+    "What visitors must know: nothing on this computer alone; elsewhere what was given, or one made up."
+    return token or ("" if host in ("127.0.0.1", "localhost", "::1") else secrets.token_urlsafe(16))
 
 def page_arguments(folder, port, host, token):
     "What Voila is started with."
@@ -738,8 +749,7 @@ def serve(port:int=8866,          # 0: any that is free
     "The upload-and-overlay page."
     from voila.app import Voila  # here, because JupyterLab does not need it
 
-    local = host in ("127.0.0.1", "localhost", "::1")
-    token = token or ("" if local else secrets.token_urlsafe(16))
+    token = token_for(host, token)
 
     class Page(Voila):
         def launch_browser(self):

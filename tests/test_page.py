@@ -1,0 +1,193 @@
+"""The page in a real browser: upload, threshold, download, garbage, two visitors, no outside request."""
+import io
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made import chest, dicom, encode, window
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from test_bad_input import BAD
+
+from lung_unet.phantom import Tumour, to_png
+from lung_unet.phantom import chest as phantom
+from lung_unet.segmenter import Segmenter
+from lung_unet.widget import Session
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+
+
+def started(command, pattern):
+    "A process and what `pattern` matched in a line that it printed."
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:
+        if found := re.search(pattern, line):
+            return process, found[0]
+    raise AssertionError(f"{command} ended with {process.wait()}")
+
+
+@pytest.fixture(scope="module")
+def address():
+    command = [sys.executable, "-c", "import sys; from lung_unet.cli import main; sys.exit(main())", "app", "--port", "0", "--no-browser"]
+    process, url = started(command, r"http://127\.0\.0\.1:\d+/")
+    yield url
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    "A function that opens the page for another visitor; none of them may ask anything of another machine or raise an error."
+    contexts, trouble = [], []
+
+    def visit(width=1280):
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        page = context.new_page()
+        contexts.append(context)
+        page.on("request", lambda r: trouble.append(r.url) if not r.url.startswith((address, address.replace("http", "ws"), "data:", "blob:")) else None)
+        page.on("pageerror", lambda e: trouble.append(str(e)))
+        page.goto(address)
+        page.wait_for_selector(".lu .choose", timeout=60_000)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+def upload(page, name, data):
+    "Through the page's own control, and wait for the answer."
+    page.set_input_files(".lu .files", [{"name": name, "mimeType": "application/octet-stream", "buffer": data}])
+
+
+def shows(page, name):
+    page.wait_for_selector(f".lu .name:has-text('{name}, ')", timeout=30_000)
+    page.wait_for_selector(".lu .status", state="hidden", timeout=30_000)
+
+
+def a_slice(seed=5, diameter=30):
+    return phantom(tumours=(Tumour(diameter_mm=diameter),), seed=seed).scan
+
+
+@needs_browser
+def test_upload_threshold_and_zip(visit):
+    page = visit()
+    picture = encode(to_png(a_slice().pixels))
+    upload(page, "my slice.png", picture)
+    shows(page, "my slice")
+    assert "Intensity is estimated" in page.inner_text(".warning") and page.locator("tbody tr").count() >= 1
+    assert page.locator("canvas.found").get_attribute("aria-label").startswith(f"{page.locator('tbody tr').count()} finding")
+    page.locator(".threshold").fill("0.98")
+    page.wait_for_function("document.querySelector('.lu .threshold').nextElementSibling.value === '0.98'")
+    page.click("text=sensitive")
+    page.wait_for_selector(".levels button:has-text('sensitive')[aria-pressed=true]")
+    page.click("text=balanced")
+    page.wait_for_selector(".levels button:has-text('balanced')[aria-pressed=true]")
+    with page.expect_download() as download:
+        page.click("[data-save=zip]")
+    with zipfile.ZipFile(Path(download.value.path())) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert download.value.suggested_filename == "my slice.zip"
+    assert sorted(files) == ["my slice.json", "my slice_mask.png", "my slice_overlay.png"]
+    expected = Segmenter.load().segment(picture)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(files["my slice_mask.png"]))) > 0, expected.mask)
+    assert json.loads(files["my slice.json"])["lesions"] == expected.to_dict()["lesions"]
+
+
+@needs_browser
+def test_correct_strike_and_undo(visit):
+    page = visit(800)
+    page.click(".sample")
+    shows(page, "sample")
+    rows = page.locator("tbody tr").count()
+    page.click("[data-tool=add]")
+    page.locator("canvas.found").scroll_into_view_if_needed()
+    box = page.locator("canvas.found").bounding_box()
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 70, box["y"] + 40, steps=4)
+    page.mouse.up()
+    page.wait_for_selector(".corrected:not([hidden])")
+    assert page.locator("tbody tr").count() == rows + 1 and page.locator("text=by hand").count() >= 1
+    page.click(".undo")
+    page.wait_for_selector(".corrected", state="hidden")
+    page.click("[aria-label='strike out finding 1']")
+    page.wait_for_selector("tr.struck")
+    with page.expect_download() as download:
+        page.click("[data-save=json]")
+    report = json.loads(Path(download.value.path()).read_text())
+    assert len(report["lesions"]) == rows - 1 and "by hand" in report["warnings"][-1]
+    page.locator("tbody tr").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("tbody tr.on")
+
+
+@needs_browser
+def test_garbage_then_a_slice(visit):
+    page = visit()
+    upload(page, "letter.pdf", b"%PDF-1.7")
+    page.wait_for_selector(".error:not([hidden])")
+    assert page.inner_text(".error").startswith("letter.pdf: The file is a PDF document")
+    upload(page, "slice.dcm", dicom())
+    shows(page, "slice")
+    assert page.locator(".error").is_hidden() and page.locator("#lu-window option").count() == 4
+    assert "2.50 mm a pixel" in page.inner_text(".name") and "Doe" not in page.content() and "PID4711" not in page.content()
+
+
+@needs_browser
+def test_drop_of_a_large_file(visit):
+    "Above the 10 MiB at which a server drops a message."
+    page = visit()
+    page.evaluate("""async () => {
+        const data = await (await fetch(URL.createObjectURL(new Blob([new Uint8Array(12 * 1024 * 1024)])))).arrayBuffer();
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([data], "twelve.png"));
+        document.querySelector(".lu").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
+    }""")
+    page.wait_for_selector(".error:not([hidden])", timeout=30_000)
+    assert page.inner_text(".error").startswith("twelve.png: The file is of an unknown kind")
+
+
+@needs_browser
+def test_two_visitors(visit):
+    first, second = visit(), visit(1920)
+    upload(first, "one.png", encode(to_png(a_slice(5).pixels)))
+    upload(second, "two.png", encode(to_png(a_slice(6, 20).pixels)))
+    shows(first, "one")
+    shows(second, "two")
+    assert first.locator(".strip button").count() == second.locator(".strip button").count() == 1
+    assert "two" not in first.inner_text(".strip") and "one" not in second.inner_text(".strip")
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return Segmenter.load()
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_every_bad_file_is_one_sentence(name, segmenter):
+    said = []
+    session = Session(segmenter, lambda message, buffers: said.append(message))
+    session.handle({"kind": "piece", "name": name, "part": 0, "parts": 1}, [BAD[name]])
+    assert [m["kind"] for m in said] == ["error"]
+    assert said[0]["text"].startswith(f"{name}: ") and said[0]["text"].endswith(".") and "could not be handled" not in said[0]["text"]
+    session.handle({"kind": "piece", "name": "good.png", "part": 0, "parts": 1}, [encode(window(chest()))])
+    assert said[-1]["kind"] == "mask"
