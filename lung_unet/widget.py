@@ -12,6 +12,7 @@ __all__ = ['TYPES', 'LIMIT_MB', 'KEPT', 'CSS_FRAME', 'CSS_WORK', 'PAGE_JS', 'LAY
 import base64
 import io
 import json
+import os
 import secrets
 import socket
 import tempfile
@@ -738,7 +739,7 @@ def page_arguments(folder, port, host, token):
     notebook.write_text(json.dumps({"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}))
     (Path(folder) / "index.html.j2").write_text(TEMPLATE)
     return [str(notebook), f"--Voila.ip={host}", f"--port={port or free_port(host)}", f"--Voila.token={token}", "--Voila.log_level=ERROR",
-            "--preheat_kernel=True", "--pool_size=2", f"--MappingKernelManager.cull_idle_timeout={IDLE}", "--MappingKernelManager.cull_interval=60"]
+            "--Voila.tornado_settings={'ws_ping_interval': 30000, 'ws_ping_timeout': 30000}", f"--KernelManager.transport={'ipc' if os.name == 'posix' else 'tcp'}", "--preheat_kernel=True", "--pool_size=2", f"--MappingKernelManager.cull_idle_timeout={IDLE}", "--MappingKernelManager.cull_interval=60"]
 
 # %% ../nbs/50_widget.ipynb #c51786fb
 def serve(port:int=8866,          # 0: any that is free
