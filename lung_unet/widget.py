@@ -248,7 +248,7 @@ class Session(Uploads):
 CSS_FRAME = r"""
 .lu { --bg:#fbfbfa; --panel:#ffffff; --ink:#1d2126; --soft:#5b636d; --line:#dcdfe3; --accent:#0b62a8; --accent-ink:#ffffff; --found:#e69f00;
   --warn:#fff6e0; --warn-ink:#5c4300; --bad:#fdecea; --bad-ink:#8a1c10; box-sizing:border-box; color:var(--ink); background:var(--bg);
-  font:15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; padding:20px clamp(12px, 2vw, 32px) 12px; max-width:1760px; margin:0 auto; }
+  font:15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; padding:20px clamp(12px, 2vw, 32px) 12px; max-width:1760px; margin:0 auto; container-type:inline-size; }
 .lu.dark { --bg:#15181c; --panel:#1d2126; --ink:#e8eaed; --soft:#a2abb6; --line:#343a42; --accent:#6db7f2; --accent-ink:#0d1318; --warn:#3a3012; --warn-ink:#ffe3a3;
   --bad:#43201c; --bad-ink:#ffc9c0; color-scheme:dark; }
 .lu *, .lu *::before { box-sizing:border-box; }
@@ -310,8 +310,8 @@ CSS_WORK = r"""
 .lu .strip img { width:94px; height:94px; object-fit:contain; background:#000; border-radius:4px; display:block; }
 .lu .strip span { display:block; font-size:12px; color:var(--soft); overflow:hidden; text-overflow:ellipsis; white-space:nowrap; }
 .lu footer { font-size:13px; margin-top:10px; border-top:1px solid var(--line); padding-top:8px; }
-@media (max-width:1100px) { .lu .work { grid-template-columns:minmax(0, 1fr); } .lu aside { grid-template-columns:1fr 1fr; align-items:start; } }
-@media (max-width:620px) { .lu .views, .lu aside { grid-template-columns:1fr; } }
+@container (max-width:1060px) { .lu .work { grid-template-columns:minmax(0, 1fr); } .lu aside { grid-template-columns:1fr 1fr; align-items:start; } }
+@container (max-width:580px) { .lu .views, .lu aside { grid-template-columns:1fr; } }
 """
 
 # %% ../nbs/50_widget.ipynb #262323d6
@@ -739,7 +739,7 @@ def page_arguments(folder, port, host, token):
     notebook.write_text(json.dumps({"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}))
     (Path(folder) / "index.html.j2").write_text(TEMPLATE)
     return [str(notebook), f"--Voila.ip={host}", f"--port={port or free_port(host)}", f"--Voila.token={token}", "--Voila.log_level=ERROR",
-            "--Voila.tornado_settings={'ws_ping_interval': 30000, 'ws_ping_timeout': 30000}", f"--KernelManager.transport={'ipc' if os.name == 'posix' else 'tcp'}", "--preheat_kernel=True", "--pool_size=2", f"--MappingKernelManager.cull_idle_timeout={IDLE}", "--MappingKernelManager.cull_interval=60"]
+            f"--KernelManager.transport={'ipc' if os.name == 'posix' else 'tcp'}", "--preheat_kernel=True", "--pool_size=2", f"--MappingKernelManager.cull_idle_timeout={IDLE}", "--MappingKernelManager.cull_interval=60"]
 
 # %% ../nbs/50_widget.ipynb #c51786fb
 def serve(port:int=8866,          # 0: any that is free
@@ -764,4 +764,5 @@ def serve(port:int=8866,          # 0: any that is free
         page = Page()
         page.initialize(page_arguments(folder, port, host, token))
         page.template_paths.insert(0, folder)
+        page.tornado_settings = {"ws_ping_interval": 30_000, "ws_ping_timeout": 30_000}   # ms; the defaults contradict each other
         page.start()

@@ -177,6 +177,31 @@ def test_two_visitors(visit):
     assert "two" not in first.inner_text(".strip") and "one" not in second.inner_text(".strip")
 
 
+@needs_browser
+def test_in_jupyterlab(browser, tmp_path):
+    "The same notebook, in JupyterLab."
+    from lung_unet.widget import free_port
+
+    shutil.copy(Path(__file__).parent.parent / "nbs" / "app.ipynb", tmp_path)
+    port = free_port("127.0.0.1")
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path}"]
+    process, _ = started(command, r"is running at")
+    try:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(f"http://127.0.0.1:{port}/lab/tree/app.ipynb")
+        page.wait_for_selector(".jp-Notebook .jp-InputArea-editor", timeout=60_000)
+        page.wait_for_selector("text=Python 3 (ipykernel) | Idle", timeout=60_000)
+        page.click(".jp-Notebook .jp-InputArea-editor")
+        page.keyboard.press("Shift+Enter")
+        page.click(".lu .sample", timeout=60_000)
+        shows(page, "sample")
+        assert page.locator("tbody tr").count() >= 1
+        page.close()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 @pytest.fixture(scope="module")
 def segmenter():
     return Segmenter.load()
