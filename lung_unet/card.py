@@ -52,7 +52,12 @@ def read_card(model:str|Path)->Card: # `ModelError` where there is none
     except ValueError: values = {}
     if not isinstance(values, dict) or values.pop("schema", None) != "lung_unet.model/1":
         raise ModelError(f"{path.name} is not a model card of lung_unet: run `lung-unet convert` on the .keras file.")
-    return Card(**{**values, "hu_range": tuple(values["hu_range"])})
+    try:
+        card = Card(**{**values, "hu_range": tuple(map(float, values["hu_range"]))})
+        sound = 0 < card.threshold < 1 and card.spacing_mm > 0 and card.hu_range[0] < card.hu_range[1] and card.multiple > 0
+    except (TypeError, ValueError, KeyError, IndexError): sound = False
+    if not sound: raise ModelError(f"{path.name} holds values that no model can have: run `lung-unet convert` on the .keras file.")
+    return card
 
 # %% ../nbs/13_card.ipynb #f7e2695a
 def verify(path:str|Path, # one of a model's files

@@ -84,7 +84,7 @@ def number_names(paths:list, # of files
     "What the results of each file are called: NAME, NAME_2, NAME_3 ..."
     names, taken = [], set()
     for path in paths:
-        name = first = safe_name(scan_name(path))[:100]   # room for a number
+        name = first = safe_name(scan_name(path)).encode()[:150].decode(errors="ignore")   # room for a number
         n = 1
         while name.lower() in taken:
             n += 1
@@ -105,12 +105,13 @@ def _predict_one(segmenter, path, name, args):
     "One input from file to files."
     _check_free(Path(args.out), name)
     seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold)
-    seg.save(args.out, name=name)
+    seg.save(args.out, name=name, deidentify=args.deidentify)
     return seg
 
 # %% ../nbs/51_cli.ipynb #396d6c19
 def _row(name, seg):
     "One line of the table."
+    name = _printable(name)
     first = seg.lesions[0] if seg.lesions else None
     size = f"{first.longest:.1f} x {first.perpendicular:.1f} {first.unit}" if first else "-"
     sure = f"{first.confidence:.2f}" if first else "-"
@@ -134,7 +135,8 @@ def _collect(args):
         except (ScanError, OSError) as e:
             _fail(e, args, text)
             failed += 1
-    return list(zip(paths, number_names(paths), strict=True)), failed
+    names = [f"scan_{n:04d}" for n in range(1, len(paths) + 1)] if args.deidentify else number_names(paths)
+    return list(zip(paths, names, strict=True)), failed
 
 def _predict_all(inputs, args):
     "Every input in turn: yields (name, Segmentation), or (name, None) for one that failed."
@@ -161,7 +163,7 @@ def predict(args):
         if seg:
             rows.append(_row(name, seg))
         for doubt in seg.warnings if seg else ():
-            doubts.setdefault(doubt, []).append(name)
+            doubts.setdefault(doubt, []).append(_printable(name))
         failed += seg is None
     handled = len(rows) - 1
     if handled:
@@ -215,10 +217,28 @@ def evaluate(args):
     from lung_unet.evaluation import evaluate
     from lung_unet.segmenter import Segmenter
 
-    pairs = _find_pairs(args.data)
-    evaluate(Segmenter.load(args.model, engine=args.engine), pairs, quiet=not sys.stderr.isatty()).save(args.out)
+    segmenter = Segmenter.load(args.model, engine=args.engine)
+    pairs = _unseen(_find_pairs(args.data), args.model)
+    result = evaluate(segmenter, pairs, quiet=not sys.stderr.isatty())
+    for path, sentence in result.failed:
+        _fail(ScanError(sentence), args, path)
+    if not result.pictures:
+        return 2
+    result.save(args.out)
     print(f"evaluated: {args.out}")
-    return 0
+    return 1 if result.failed else 0
+
+def _unseen(pairs, model):
+    "The pairs of patients on whom the model was not trained, as the list beside it says."
+    from lung_unet.pairs import unseen
+
+    split = Path(model).with_name("split.csv") if model else bundled("split.csv")
+    left = unseen(pairs, split) if split.is_file() else pairs
+    if len(left) < len(pairs):
+        print(f"left out: {len(pairs) - len(left)} pairs of patients on whom the model was trained or its threshold chosen")
+    if not left:
+        raise ScanError("The model has learned from every patient here, so a score would mean nothing: bring pairs of other patients.")
+    return left
 
 def app(args):
     "`lung-unet app`: the page, until interrupted."
@@ -226,7 +246,10 @@ def app(args):
 
     if not 0 <= args.port < 65536:
         raise ScanError(f"There is no port {args.port}, so the page cannot be opened: give a number from 0 to 65535.")
-    serve(args.port, args.host, args.token, not args.no_browser)
+    try:
+        serve(args.port, args.host, args.token, not args.no_browser)
+    except OSError as e:
+        raise ScanError(f"The page cannot listen on {args.host}, port {args.port} ({e.strerror or type(e).__name__}): choose another --host or --port.") from e
     return 0
 
 def convert(args):
@@ -280,7 +303,9 @@ def _predict_options(parser):
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T",
                         help="mark pixels of at least this probability (the model's own)")
     parser.add_argument("--spacing", type=_number(0, 20), metavar="MM",
-                        help="mm between pixel centres, where the files do not say")
+                        help="mm between pixel centres, where the files do not say; a file that does is believed")
+    parser.add_argument("--deidentify", action="store_true",
+                        help="call the results scan_0001, scan_0002 ..., in the order of the inputs, and keep no UIDs and no fingerprints")
     _add_model(parser)
 
 def _train_options(parser):

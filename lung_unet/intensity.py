@@ -28,10 +28,11 @@ class Calibration:
     method: str        # "header": already in HU; "tissues": recognised; "fallback": not recognised, only put into a bearable range
 
 # %% ../nbs/02_intensity.ipynb #cedfe541
-def to_input(hu:np.ndarray # HU, any shape
+def to_input(hu:np.ndarray, # HU, any shape
+             hu_range:tuple=HU_RANGE # HU that become 0 and 1
             )->np.ndarray: # float32, 0..1
-    "What the network sees: `HU_RANGE` mapped to 0..1, clipped."
-    low, high = HU_RANGE
+    "What the network sees: a range of HU mapped to 0..1, clipped."
+    low, high = hu_range
     return np.clip((np.asarray(hu, np.float32) - np.float32(low)) / np.float32(high - low), 0, 1)
 
 # %% ../nbs/02_intensity.ipynb #53f9ebbe

@@ -206,17 +206,24 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
     quiet = not sys.stderr.isatty() if quiet is None else quiet
     cases = load_cases(split["train"], quiet)
     held_out = load_cases(pick_cases(split["val"], recipe.validation_cases, recipe.seed), quiet)
+    if not any((case.target >= 127).any() for case in held_out):
+        raise ValueError(f"None of the {len(held_out)} validation pictures shows a tumour, so the best weights cannot be told: bring more patients, {len({c.patient for c in cases})} are too few.")
     _run(model, ema, start, best, cases, held_out, recipe, out, quiet, min(until or recipe.steps, recipe.steps))
     return out
 
 # %% ../nbs/24_training.ipynb #39e4d47d
 def _same_recipe(out:Path, recipe:Recipe, split:dict)->None:
-    "A folder belongs to one recipe: refuse to go on with another."
+    "A folder belongs to one recipe and one split: refuse to go on with another."
     path, text = out/"recipe.json", json.dumps(asdict(recipe), indent=1)
     if path.is_file() and json.loads(path.read_text()) != json.loads(text):
         raise ValueError(f"{out} holds a run of another recipe, which this one would spoil: choose another folder or the recipe in {path.name}.")
+    part = out/"split.csv.new"
+    save_split(split, part)
+    if (out/"split.csv").is_file() and (out/"split.csv").read_bytes() != part.read_bytes():
+        part.unlink()
+        raise ValueError(f"{out} holds a run on other patients, or on the same ones dealt otherwise, so test patients would be trained on: choose another folder.")
+    os.replace(part, out/"split.csv")
     write_atomically(path, lambda f: f.write(text.encode()))
-    save_split(split, out/"split.csv")
 
 def _start(out:Path, recipe:Recipe, init:Path|None)->tuple: # (model, ema, step, best score)
     "A fresh model, one with given weights, or one brought back from its checkpoint."

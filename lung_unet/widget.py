@@ -35,6 +35,7 @@ from .segmenter import Segmenter
 @dataclass(eq=False)
 class Reading:
     "A result and what its visitor made of it."
+    id: int                        # which picture of the visit
     seg: object                    # Segmentation, as predicted
     threshold: float
     added: np.ndarray              # bool (rows, cols), by brush
@@ -43,9 +44,9 @@ class Reading:
     history: list = field(default_factory=list)    # (added, erased) before each stroke
 
     @classmethod
-    def of(cls, seg):
+    def of(cls, seg, id=0):
         nothing = np.zeros(seg.mask.shape, bool)
-        return cls(seg, seg.threshold, nothing, nothing)
+        return cls(id, seg, seg.threshold, nothing, nothing)
 
     def marked(self):
         "The result at the visitor's threshold, with the brush; struck findings still in it."
@@ -62,13 +63,26 @@ class Reading:
         "The verdict on the finding with these pixels; empty where there is none."
         return next((verdict for (row, col), verdict in self.verdicts.items() if inside[row, col]), "")
 
-    def judge(self, lesion, verdict):
-        "Accept or strike out a finding, or take the verdict back with an empty one."
-        inside = lesion_labels(self.marked().mask) == lesion
-        self.verdicts = {place: v for place, v in self.verdicts.items() if not inside[place]}
-        if verdict in ("accepted", "struck") and inside.any():
-            place = np.unravel_index(np.where(inside, self.seg.probability, -1).argmax(), inside.shape)
-            self.verdicts[tuple(map(int, place))] = verdict
+    def place(self, inside):
+        "The surest of these pixels, (row, col): it names the finding, whatever its number is now."
+        return tuple(map(int, np.unravel_index(np.where(inside, self.seg.probability, -1).argmax(), inside.shape)))
+
+    def judge(self, place, verdict):
+        "Accept or strike out the finding at a pixel, or take the verdict back with an empty one."
+        row, col = place
+        labels = lesion_labels(self.marked().mask)
+        if not (0 <= row < labels.shape[0] and 0 <= col < labels.shape[1] and labels[row, col]):
+            return
+        inside = labels == labels[row, col]
+        self.verdicts = {at: v for at, v in self.verdicts.items() if not inside[at]}
+        if verdict in ("accepted", "struck"):
+            self.verdicts[self.place(inside)] = verdict
+
+    def review(self):
+        "What the visitor decided, for the JSON file."
+        verdicts = list(self.verdicts.values())
+        return {"accepted": [list(at) for at, v in self.verdicts.items() if v == "accepted"], "struck": verdicts.count("struck"),
+                "pixels_added": int(self.added.sum()), "pixels_erased": int(self.erased.sum())}
 
     def stroke(self, points, radius, mode):
         "Draw along points (x, y) in pixels, adding or erasing."
@@ -107,13 +121,14 @@ def _about(lesion, seg):
     return "" if lesion.unit == "mm" or not mm else f"≈ {lesion.longest * mm:.0f} × {lesion.perpendicular * mm:.0f} mm"
 
 # %% ../nbs/50_widget.ipynb #49315a00
-def picture_message(seg)->tuple: # (message, buffers)
+def picture_message(reading)->tuple: # (message, buffers)
     "A result as the page draws it: gray values, probability, and what to say beside them."
+    seg = reading.seg
     rows, cols = seg.mask.shape
     hu = seg.scan.unit == "HU"
     pixels = seg.scan.pixels.clip(-32768, 32767).astype("<i2") if hu else (seg.scan.pixels * 255 + 0.5).astype(np.uint8)
     scale = f"{seg.scan.spacing[0]:.2f} mm a pixel" if seg.scan.spacing else f"pixel size estimated at {seg.spacing_used[0]:.2f} mm"
-    message = {"kind": "picture", "name": seg.scan.name, "rows": rows, "cols": cols, "unit": seg.scan.unit, "scale": scale, "warnings": list(seg.warnings)}
+    message = {"kind": "picture", "id": reading.id, "window": seg.scan.source.get("window") if hu else None, "name": seg.scan.name, "rows": rows, "cols": cols, "unit": seg.scan.unit, "scale": scale, "warnings": list(seg.warnings)}
     return message, [pixels.tobytes(), (seg.probability * 255 + 0.5).astype(np.uint8).tobytes()]
 
 def mask_message(reading)->tuple: # (message, buffers)
@@ -122,12 +137,12 @@ def mask_message(reading)->tuple: # (message, buffers)
     labels, lesions = lesion_labels(seg.mask), []
     for lesion in seg.lesions:
         inside = labels == lesion.id
-        sure = "by hand" if reading.added[inside].mean() > 0.5 else f"{lesion.confidence:.2f}"
-        lesions.append({"id": lesion.id, "box": list(lesion.box), "size": f"{lesion.longest:.0f} × {lesion.perpendicular:.0f} {lesion.unit}",
+        sure = "by hand" if lesion.confidence is None else f"{lesion.confidence:.2f}"
+        lesions.append({"id": lesion.id, "place": reading.place(inside), "box": list(lesion.box), "size": f"{lesion.longest:.0f} × {lesion.perpendicular:.0f} {lesion.unit}",
                         "about": _about(lesion, seg), "confidence": sure, "verdict": reading.verdict(inside), "text": f"{lesion.id}: {lesion.longest:.0f} {lesion.unit}, {sure}"})
     estimated = any(lesion.unit == "px" for lesion in seg.lesions)
     note = "Sizes are in pixels, since the picture does not say how large a pixel is; ≈ mm rests on an estimate." if estimated else ""
-    message = {"kind": "mask", "lesions": lesions, "threshold": reading.threshold, "note": note, "undo": bool(reading.history),
+    message = {"kind": "mask", "picture": reading.id, "lesions": lesions, "threshold": reading.threshold, "note": note, "undo": bool(reading.history),
                "corrected": seg.warnings != reading.seg.warnings or "struck" in reading.verdicts.values()}
     return message, [seg.mask.astype(np.uint8).tobytes()]
 
@@ -139,7 +154,7 @@ def take_away(reading, # a `Reading`
              )->tuple: # (file name, bytes)
     "One file of a result as it is now, or all of them as one zip."
     seg = reading.kept()
-    name, files = safe_name(seg.scan.name), files_of(seg, seg.scan.name)
+    name, files = safe_name(seg.scan.name), files_of(seg, seg.scan.name, review=reading.review())
     ends = {"overlay": "_overlay.png", "mask": "_mask.png", "json": ".json"}
     if what in ends:
         return name + ends[what], files[name + ends[what]]
@@ -170,17 +185,19 @@ class Uploads:
             self.send({"kind": "error", "text": f"{name}: {e}" if name else str(e)}, [])
         except Exception as e:
             self.send({"kind": "error", "text": f"{name or 'This'} could not be handled ({type(e).__name__}): the page goes on, try another file."}, [])
+        if "upload" in message and message.get("part", 0) == message.get("parts", 1) - 1:
+            self.send({"kind": "done", "upload": message["upload"]}, [])
 
     def piece(self, message, buffers):
         "A part of a file; the last one has it read."
-        name, part, parts = str(message["name"])[:200], int(message["part"]), int(message["parts"])
-        sofar = [*(self.pieces.pop(name, []) if part else []), bytes(buffers[0])]
+        key, name, part, parts = message.get("upload"), str(message["name"])[:200], int(message["part"]), int(message["parts"])
+        sofar = [*(self.pieces.pop(key, []) if part else []), bytes(buffers[0])]
         if sum(map(len, sofar)) > LIMIT_MB * 2**20:
             raise ScanError(f"The file has more than the {LIMIT_MB} MB that this page takes: export one slice as PNG or DICOM.")
         if len(sofar) == part + 1 == parts:
             self.add(b"".join(sofar), name, message.get("spacing"))
         elif len(sofar) == part + 1:
-            self.pieces[name] = sofar
+            self.pieces[key] = sofar
 
 def _typed_spacing(text):
     "What was typed into the field for the pixel size: mm, or None."
@@ -199,49 +216,46 @@ class Session(Uploads):
 
     def __init__(self, segmenter, send):
         super().__init__(send)
-        self.segmenter, self.readings, self.thumbnails, self.index = segmenter, [], [], None
-
-    @property
-    def reading(self):
-        if self.index is None:
-            raise ScanError("There is no picture on the table yet: upload one, or try the sample.")
-        return self.readings[self.index]
+        self.segmenter, self.readings, self.thumbnails, self.count = segmenter, {}, {}, 0   # id -> Reading, id -> data URL
 
     def add(self, data, name, spacing):
         "Read a picture, segment it and show it."
-        seg = self.segmenter.segment(read_scan(data, spacing=_typed_spacing(spacing), name=safe_name(scan_name(name))))
-        self.readings = [*self.readings, Reading.of(seg)][-KEPT:]
-        self.thumbnails = [*self.thumbnails, thumbnail(seg)][-KEPT:]
-        self.index = len(self.readings) - 1
-        self.show()
+        seg = self.segmenter.segment(read_scan(data, name=safe_name(scan_name(name))), spacing=_typed_spacing(spacing))
+        self.count += 1
+        self.readings[self.count], self.thumbnails[self.count] = Reading.of(seg, self.count), thumbnail(seg)
+        for id in list(self.readings)[:-KEPT]: del self.readings[id], self.thumbnails[id]
+        self.show(self.readings[self.count])
 
-    def show(self):
-        "The picture on the table, with the strip and what is marked."
-        items = [{"name": r.seg.scan.name, "thumbnail": t} for r, t in zip(self.readings, self.thumbnails, strict=True)]
-        self.send({"kind": "strip", "items": items, "index": self.index}, [])
-        self.send(*picture_message(self.reading.seg))
-        self.send(*mask_message(self.reading))
+    def show(self, reading):
+        "A picture, with the strip and what is marked."
+        items = [{"id": r.id, "name": r.seg.scan.name, "thumbnail": self.thumbnails[r.id]} for r in self.readings.values()]
+        self.send({"kind": "strip", "items": items, "picture": reading.id}, [])
+        self.send(*picture_message(reading))
+        self.send(*mask_message(reading))
 
     def hello(self, message, buffers):
-        if self.readings: self.show()
+        if self.readings: self.show(list(self.readings.values())[-1])
 
     def sample(self, message, buffers): self.add(bundled("sample.png"), "sample", message.get("spacing"))
 
-    def select(self, message, buffers):
-        self.index = min(max(int(message["index"]), 0), len(self.readings) - 1)
-        self.show()
+    def reading(self, message):
+        "The picture that a message is about."
+        if message.get("picture") not in self.readings:
+            raise ScanError(f"This picture is no longer on the table, which holds the last {KEPT}: upload it again.")
+        return self.readings[message["picture"]]
 
-    def threshold(self, message, buffers): self._change(lambda r: setattr(r, "threshold", float(np.clip(float(message["value"]), 0.01, 0.99))))
-    def stroke(self, message, buffers): self._change(lambda r: r.stroke(message["points"], message["radius"], message["mode"]))
-    def undo(self, message, buffers): self._change(lambda r: r.undo())
-    def verdict(self, message, buffers): self._change(lambda r: r.judge(int(message["lesion"]), message["verdict"]))
+    def select(self, message, buffers): self.show(self.reading(message))
+    def threshold(self, message, buffers): self._change(message, lambda r: setattr(r, "threshold", float(np.clip(float(message["value"]), 0.01, 0.99))))
+    def stroke(self, message, buffers): self._change(message, lambda r: r.stroke(message["points"], message["radius"], message["mode"]))
+    def undo(self, message, buffers): self._change(message, lambda r: r.undo())
+    def verdict(self, message, buffers): self._change(message, lambda r: r.judge(map(int, message["place"]), message["verdict"]))
 
-    def _change(self, act):
-        act(self.reading)
-        self.send(*mask_message(self.reading))
+    def _change(self, message, act):
+        act(self.reading(message))
+        self.send(*mask_message(self.reading(message)))
 
     def save(self, message, buffers):
-        name, data = take_away(self.reading, message["what"])
+        name, data = take_away(self.reading(message), message["what"])
         self.send({"kind": "file", "name": name, "type": TYPES[Path(name).suffix]}, [data])
 
 # %% ../nbs/50_widget.ipynb #a0958d2b
@@ -321,7 +335,7 @@ const PAGE = `
 <section class="drop" aria-label="Upload">
   <button class="main choose">Choose pictures or DICOM files</button>
   <input class="files" type="file" multiple hidden aria-label="Files to upload">
-  <span class="hint">or drop them here. Up to LIMIT MB a file; they stay in this computer's memory.</span>
+  <span class="hint">or drop them here. Up to LIMIT MB a file; they stay in the memory of the computer that runs this page.</span>
   <span class="group"><label for="lu-mm">Pixel size</label><input id="lu-mm" class="spacing" type="text" inputmode="decimal" placeholder="estimate"><span>mm, if the file does not say</span></span>
   <button class="sample">Try the sample</button>
 </section>
@@ -353,7 +367,7 @@ const PAGE = `
   </div>
   <nav class="strip" aria-label="Results of this visit"></nav>
 </main>
-<footer>Whether something marked is a cancer is for a pathologist to say. Nothing you upload leaves the computer that runs this page, and nothing is kept after you close it.</footer>`;
+<footer>Whether something marked is a cancer is for a pathologist to say. Nothing you upload leaves the computer that runs this page, and nothing of it is written to disk.</footer>`;
 """
 
 # %% ../nbs/50_widget.ipynb #94bde2e5
@@ -458,34 +472,41 @@ function drawLesion(context, lesion, state, one) {
 UPLOAD_JS = r"""
 // Files travel in pieces, so that no limit of the server between matters.
 const PIECE = 2 * 1024 * 1024;
-function upload({ model, root, $, say, complain }) {
+let uploads = 0;
+function upload({ model, root, $, say, complain, pending, wait }) {
   const drop = $(".drop"), limit = model.get("limit_mb") * 1024 * 1024;
+  const clear = () => { $(".error").replaceChildren(); $(".error").hidden = true; };
+  const name = () => `${++uploads}-${Math.random()}`;
   async function send(files) {
-    complain("");
+    clear();
     for (const file of files) {
       if (file.size > limit) { complain(`${file.name}: The file has ${Math.ceil(file.size / 1048576)} MB, more than the ${model.get("limit_mb")} MB that this page takes: export one slice as PNG or DICOM.`); continue; }
-      const parts = Math.max(1, Math.ceil(file.size / PIECE));
-      for (let part = 0; part < parts; part++) {
-        const buffer = await file.slice(part * PIECE, (part + 1) * PIECE).arrayBuffer();
-        say(`Uploading ${file.name}`, part / parts);
-        model.send({ kind: "piece", name: file.name, part, parts, spacing: $(".spacing").value }, undefined, [buffer]);
-      }
-      say(`Looking at ${file.name}`, null);
+      const parts = Math.max(1, Math.ceil(file.size / PIECE)), id = name();
+      pending.set(id, file.name);
+      try {
+        for (let part = 0; part < parts; part++) {
+          const buffer = await file.slice(part * PIECE, (part + 1) * PIECE).arrayBuffer();
+          if (parts > 1) say(`Uploading ${file.name}`, part / parts);
+          model.send({ kind: "piece", upload: id, name: file.name, part, parts, spacing: $(".spacing").value }, undefined, [buffer]);
+        }
+      } catch { pending.delete(id); complain(`${file.name}: This is a folder, or a file that the browser cannot read: choose the files themselves.`); }
+      wait();
     }
   }
   $(".choose").onclick = () => $(".files").click();
   $(".files").onchange = event => { send([...event.target.files]); event.target.value = ""; };
-  $(".sample").onclick = () => { complain(""); say("Looking at the sample", null); model.send({ kind: "sample", spacing: $(".spacing").value }); };
+  $(".sample").onclick = () => { clear(); const id = name(); pending.set(id, "the sample"); wait(); model.send({ kind: "sample", upload: id, spacing: $(".spacing").value }); };
   for (const name of ["dragenter", "dragover"]) root.addEventListener(name, event => { event.preventDefault(); drop.classList.add("over"); });
   for (const name of ["dragleave", "drop"]) root.addEventListener(name, event => { event.preventDefault(); drop.classList.remove("over"); });
   root.addEventListener("drop", event => send([...event.dataTransfer.files]));
+  if ("voila" in document.body.dataset) for (const name of ["dragover", "drop"]) window.addEventListener(name, event => event.preventDefault());   // beside the page: not lost
 }
 """
 
 # %% ../nbs/50_widget.ipynb #a946e122
 VIEW_JS = r"""
 // Zoom, move and the brush, alike on both canvases.
-function viewing({ model, state, view, draw, $, $$, shown }) {
+function viewing({ tell, state, view, draw, $, $$, shown }) {
   const reset = () => { Object.assign(view, { zoom: 1, x: shown().cols / 2, y: shown().rows / 2 }); draw(); };
   const zoom = (factor, x = view.x, y = view.y) => {
     const next = Math.min(Math.max(view.zoom * factor, 1), 40), keep = view.zoom / next;
@@ -510,7 +531,7 @@ function viewing({ model, state, view, draw, $, $$, shown }) {
       if (line) { line.push([x, y]); paint(canvas, x, y); }
     });
     canvas.addEventListener("pointerup", () => {
-      if (line) model.send({ kind: "stroke", points: line, radius: +$("#lu-brush").value, mode: state.tool });
+      if (line) tell({ kind: "stroke", points: line, radius: +$("#lu-brush").value, mode: state.tool });
       from = line = null;
     });
     canvas.addEventListener("keydown", event => {
@@ -538,7 +559,7 @@ function viewing({ model, state, view, draw, $, $$, shown }) {
 CONTROLS_JS = r"""
 // Buttons, sliders, the table and the strip.
 const WINDOWS = { "lung (-1350 to 150)": [-1350, 150], "soft tissue (-160 to 240)": [-160, 240], "bone (-500 to 1500)": [-500, 1500] };
-function controls({ model, state, draw, $, $$, shown }) {
+function controls({ model, tell, state, draw, $, $$, shown }) {
   const press = (buttons, on) => buttons.forEach(button => button.setAttribute("aria-pressed", String(on(button))));
   const make = (tag, text, more = {}) => Object.assign(document.createElement(tag), { textContent: text }, more);
   $$("[data-layer]").forEach(button => button.onclick = () => {
@@ -551,18 +572,18 @@ function controls({ model, state, draw, $, $$, shown }) {
     press($$("[data-tool]"), other => other === button);
     $(".brush").hidden = state.tool === "move";
   });
-  $(".undo").onclick = () => model.send({ kind: "undo" });
-  $$("[data-save]").forEach(button => button.onclick = () => model.send({ kind: "save", what: button.dataset.save }));
+  $(".undo").onclick = () => tell({ kind: "undo" });
+  $$("[data-save]").forEach(button => button.onclick = () => tell({ kind: "save", what: button.dataset.save }));
   const slider = (name, act) => { const input = $(name); input.oninput = () => { input.nextElementSibling.value = (+input.value).toFixed(2); act(+input.value); }; };
   slider(".opacity", value => { state.opacity = value; draw(); });
-  slider(".threshold", value => model.send({ kind: "threshold", value }));
+  slider(".threshold", value => tell({ kind: "threshold", value }));
   $(".opacity").nextElementSibling.value = "0.30";
   const levels = model.get("levels");
-  for (const [name, value] of Object.entries(levels)) $(".levels").append(make("button", name, { onclick: () => model.send({ kind: "threshold", value }) }));
+  for (const [name, value] of Object.entries(levels)) $(".levels").append(make("button", name, { onclick: () => tell({ kind: "threshold", value }) }));
   $("#lu-window").onchange = event => { shown().gray = grayLayer(shown(), shown().windows[event.target.value]); draw(); };
   function picture() {
-    const s = shown(), own = { "as it came": s.unit === "HU" ? [-1000, 400] : [0, 255] };
-    s.windows = s.unit === "HU" ? { "wide (-1000 to 400)": [-1000, 400], ...WINDOWS } : own;
+    const s = shown(), own = s.window || s.unit !== "HU" ? { "as it came": s.window || [0, 255] } : {};
+    s.windows = s.unit === "HU" ? { "wide (-1000 to 400)": [-1000, 400], ...WINDOWS, ...own } : own;
     $("#lu-window").replaceChildren(...Object.keys(s.windows).map(name => make("option", name)));
     $(".windows").hidden = s.unit !== "HU";
     s.gray = grayLayer(s, Object.values(s.windows)[0]);
@@ -575,7 +596,7 @@ function controls({ model, state, draw, $, $$, shown }) {
 
 # %% ../nbs/50_widget.ipynb #4d6647e2
 TABLE_JS = r"""
-  const choose = id => { state.chosen = state.chosen === id ? null : id; $$("tbody tr").forEach(row => row.classList.toggle("on", +row.dataset.id === state.chosen)); draw(); };
+  const choose = id => { state.chosen = state.chosen === id ? null : id; state.place = String(shown().lesions.find(lesion => lesion.id === id).place); $$("tbody tr").forEach(row => row.classList.toggle("on", +row.dataset.id === state.chosen)); draw(); };
   function row(lesion) {
     const tr = make("tr", "", { tabIndex: 0, onclick: () => choose(lesion.id), onkeydown: event => { if (event.key === "Enter" && event.target === tr) choose(lesion.id); } });
     tr.dataset.id = lesion.id;
@@ -584,7 +605,7 @@ TABLE_JS = r"""
     if (lesion.about) tr.children[1].append(make("small", lesion.about));
     const cell = make("td", "");
     for (const [verdict, sign, title] of [["accepted", "✓", "accept"], ["struck", "✗", "strike out"]]) {
-      const button = make("button", sign, { title, onclick: event => { event.stopPropagation(); model.send({ kind: "verdict", lesion: lesion.id, verdict: lesion.verdict === verdict ? "" : verdict }); } });
+      const button = make("button", sign, { title, onclick: event => { event.stopPropagation(); tell({ kind: "verdict", place: lesion.place, verdict: lesion.verdict === verdict ? "" : verdict }); } });
       button.setAttribute("aria-label", `${title} finding ${lesion.id}`);
       press([button], () => lesion.verdict === verdict);
       cell.append(button, " ");
@@ -606,10 +627,10 @@ TABLE_JS = r"""
     $(".found").setAttribute("aria-label", `${shown().lesions.length} findings on ${shown().name}. ${said}`);
   }
   function strip(message) {
-    $(".strip").replaceChildren(...message.items.map((item, index) => {
-      const button = make("button", "", { onclick: () => model.send({ kind: "select", index }) });
+    $(".strip").replaceChildren(...message.items.map(item => {
+      const button = make("button", "", { onclick: () => model.send({ kind: "select", picture: item.id }) });
       button.append(Object.assign(new Image(), { src: item.thumbnail, alt: "" }), make("span", item.name));
-      button.setAttribute("aria-pressed", String(index === message.index));
+      button.setAttribute("aria-pressed", String(item.id === message.picture));
       button.setAttribute("aria-label", `Show ${item.name}`);
       return button;
     }));
@@ -629,6 +650,7 @@ function render({ model, el }) {
   const state = { layers: { contour: true, fill: true, box: true, heat: false }, tool: "move", opacity: 0.3, chosen: null };
   const view = { zoom: 1, x: 0, y: 0 };
   let shown = null, waiting = false;
+  const tell = message => model.send({ picture: shown?.id, ...message });
   const theme = () => {
     const light = document.body.dataset.jpThemeLight, lab = !("voila" in document.body.dataset);
     root.classList.toggle("dark", lab ? light === "false" : matchMedia("(prefers-color-scheme: dark)").matches);
@@ -643,7 +665,9 @@ function render({ model, el }) {
     $(".status").hidden = !text;
     if (share === null) $("progress").removeAttribute("value"); else if (share !== undefined) $("progress").value = share;
   };
-  const complain = text => { $(".error").textContent = text; $(".error").hidden = !text; };
+  const complain = text => { $(".error").append(Object.assign(document.createElement("div"), { textContent: text })); $(".error").hidden = false; };
+  const pending = new Map();
+  const wait = () => say(pending.size ? `Looking at ${[...pending.values()][0]}${pending.size > 1 ? ` and ${pending.size - 1} more` : ""}` : "", pending.size ? null : undefined);
   const draw = () => {
     if (!shown?.mask || waiting) return;
     waiting = true;
@@ -654,13 +678,13 @@ function render({ model, el }) {
     });
   };
   new ResizeObserver(draw).observe($(".views"));
-  upload({ model, root, $, say, complain });
-  const look = viewing({ model, state, view, draw, $, $$, shown: () => shown });
-  const refresh = controls({ model, state, draw, $, $$, shown: () => shown });
+  upload({ model, root, $, say, complain, pending, wait });
+  const look = viewing({ tell, state, view, draw, $, $$, shown: () => shown });
+  const refresh = controls({ model, tell, state, draw, $, $$, shown: () => shown });
   model.on("msg:custom", (message, buffers) => {
     const bytes = (buffers || []).map(b => new Uint8Array(b.buffer || b, b.byteOffset || 0, b.byteLength));
-    if (message.kind === "progress") say(message.text, message.share);
-    if (message.kind === "error") { complain(message.text); say(""); }
+    if (message.kind === "error") complain(message.text);
+    if (message.kind === "done") { pending.delete(message.upload); wait(); }
     if (message.kind === "picture") {
       const pixels = message.unit === "HU" ? new Int16Array(bytes[0].slice().buffer) : bytes[0];
       shown = { ...message, pixels, probability: bytes[1], lesions: [], loose: [] };
@@ -670,13 +694,13 @@ function render({ model, el }) {
       look.reset();
       refresh.picture();
     }
-    if (message.kind === "mask") {
+    if (message.kind === "mask" && message.picture === shown?.id) {
       shown.mask = bytes[0];
       shown.fill = fillLayer(shown);
+      if (!message.lesions.some(lesion => lesion.id === state.chosen && String(lesion.place) === state.place)) state.chosen = null;
       shown.lesions = message.lesions.map(lesion => ({ ...lesion, path: outline(shown, lesion.box) }));
       shown.loose = message.lesions.length ? [] : [outline(shown, [0, 0, shown.rows, shown.cols])];
       refresh.findings(message);
-      say("");
       draw();
     }
     if (message.kind === "strip") refresh.strip(message);
@@ -719,7 +743,11 @@ TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 <style>html, body { height: auto !important; overflow: auto !important; padding: 0 !important; margin: 0 !important; } #rendered_cells { padding: 0 !important; } .jp-Cell, .jp-OutputArea-output, #rendered_cells > div { padding: 0 !important; overflow: visible; } .jp-OutputPrompt { display: none; } #main, #rendered_cells, .jp-Cell, .jp-OutputArea { background: transparent !important; }</style>
 {%- endblock notebook_css -%}
 """
-IDLE = 3600   # seconds after which the kernel of a visitor who does nothing is ended
+IDLE = 6 * 3600   # seconds after which a kernel is ended that nobody is connected to; a page that is closed ends its own
+
+def _transport():
+    "Sockets in a private folder where the system has them and takes paths as long as these; else ports of this computer."
+    return "ipc" if os.name == "posix" and len(tempfile.gettempdir()) < 32 else "tcp"
 
 def free_port(host:str)->int:
     "A port that nobody listens on."
@@ -739,7 +767,7 @@ def page_arguments(folder, port, host, token):
     notebook.write_text(json.dumps({"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}))
     (Path(folder) / "index.html.j2").write_text(TEMPLATE)
     return [str(notebook), f"--Voila.ip={host}", f"--port={port or free_port(host)}", f"--Voila.token={token}", "--Voila.log_level=ERROR",
-            f"--KernelManager.transport={'ipc' if os.name == 'posix' else 'tcp'}", "--preheat_kernel=True", "--pool_size=2", f"--MappingKernelManager.cull_idle_timeout={IDLE}", "--MappingKernelManager.cull_interval=60"]
+            f"--KernelManager.transport={_transport()}", "--preheat_kernel=True", "--pool_size=2", f"--MappingKernelManager.cull_idle_timeout={IDLE}", "--MappingKernelManager.cull_interval=60"]
 
 # %% ../nbs/50_widget.ipynb #c51786fb
 def serve(port:int=8866,          # 0: any that is free
@@ -753,6 +781,8 @@ def serve(port:int=8866,          # 0: any that is free
     token = token_for(host, token)
 
     class Page(Voila):
+        config_file_paths = traitlets.List([])   # not what happens to lie in this folder, where anybody could have put code
+
         def launch_browser(self):
             "Called once the page can be reached."
             address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/" + (f"?token={token}" if token else "")

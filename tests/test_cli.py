@@ -9,6 +9,7 @@ from made import dicom, encode, window
 from PIL import Image
 
 from lung_unet.cli import main
+from lung_unet.phantom import write_pairs
 from lung_unet.results import SCHEMA
 from lung_unet.scan import bundled, read_scan
 from lung_unet.segmenter import Segmenter
@@ -40,6 +41,7 @@ def test_predict_is_light(tmp_path):
     program = f"""
 import sys
 from lung_unet.cli import main
+from lung_unet.phantom import write_pairs
 code = main(["predict", "sample", "--out", {str(tmp_path / "out")!r}])
 print("HEAVY", sorted({{name.split(".")[0] for name in sys.modules}} & {HEAVY!r}))
 sys.exit(code)
@@ -143,10 +145,45 @@ def test_nothing_half_written(picture, tmp_path, capsys, monkeypatch, error, cod
     "Whatever stops the writing, no file and no hidden folder is left behind."
     def broken(*args, **kwargs):
         raise error
-    monkeypatch.setattr("lung_unet.results.describe", broken)
+    monkeypatch.setattr("lung_unet.results.os.replace", broken)
     out = tmp_path / "out"
     assert lung_unet("predict", picture, "--out", out) == code
     assert names(out) == [] and capsys.readouterr().err.count("\n") == 1
+
+
+def test_deidentify(tmp_path):
+    "Neither the names of the files nor anything of the study is left."
+    for n in range(2):
+        (tmp_path / f"Doe_Jane_{n}.dcm").write_bytes(dicom(SOPInstanceUID=f"1.2.3.{n}"))
+    out = tmp_path / "out"
+    assert lung_unet("predict", tmp_path / "Doe_Jane_0.dcm", tmp_path / "Doe_Jane_1.dcm", "--out", out, "--deidentify") == 0
+    assert names(out) == results("scan_0001", "scan_0002")
+    for path in out.iterdir():
+        content = path.read_bytes()
+        assert not any(secret in content for secret in [b"Doe", b"Jane", b"PID4711", b"19500101", b"1.2.3.", b"1.2\""])
+
+
+def test_a_files_own_spacing_is_believed(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(dicom())
+    assert lung_unet("predict", tmp_path / "a.dcm", "--out", tmp_path / "out", "--spacing", "0.7") == 0
+    report = json.loads((tmp_path / "out" / "a.json").read_text(encoding="utf-8"))
+    assert report["spacing"]["mm"] == [2.5, 2.5] and any("was not used" in w for w in report["warnings"])
+
+
+def test_evaluate_leaves_out_whom_the_model_knows(tmp_path, capsys):
+    "Beside a model lies the list of its patients: those of training and validation are not scored; a broken picture is named."
+    data = write_pairs(tmp_path / "data", patients=3, slices=1, size=128, spacing=2.8)
+    for end in (".keras", ".json", ".xml", ".bin"):
+        (tmp_path / f"m{end}").write_bytes(bundled(f"segmentation_model_unet_final{end}").read_bytes())
+    (tmp_path / "split.csv").write_text("patient,split\nphantom-000,train\nphantom-001,test\n")
+    assert lung_unet("evaluate", data, "--model", tmp_path / "m.keras", "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "left out: 1 pairs" in said and names(tmp_path / "out") == ["lesions.csv", "patients.csv", "pictures.csv", "plots.png", "summary.json"]
+    patients = (tmp_path / "out" / "patients.csv").read_text()
+    assert "phantom-001" in patients and "phantom-002" in patients and "phantom-000" not in patients
+    (tmp_path / "split.csv").write_text("patient,split\n" + "".join(f"phantom-00{n},train\n" for n in range(3)))
+    assert lung_unet("evaluate", data, "--model", tmp_path / "m.keras", "--out", tmp_path / "none") == 2
+    assert "other patients" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 def test_debug_shows_where(tmp_path, capsys):
@@ -168,7 +205,7 @@ def test_wrong_usage_is_one_line(words, capsys):
     assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("lung-unet") and "--help" in said.err
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["train"], ["evaluate"], ["convert"]])
+@pytest.mark.parametrize("command", [[], ["predict"], ["train"], ["evaluate"], ["convert"], ["app"]])
 def test_help_and_version(command, capsys):
     assert main([*command, "--help"]) == 0
     assert "usage: lung-unet" in capsys.readouterr().out

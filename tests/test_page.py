@@ -26,9 +26,9 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
 
 
-def started(command, pattern):
+def started(command, pattern, folder=None):
     "A process and what `pattern` matched in a line that it printed."
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
     for line in process.stdout:
         if found := re.search(pattern, line):
             return process, found[0]
@@ -36,9 +36,12 @@ def started(command, pattern):
 
 
 @pytest.fixture(scope="module")
-def address():
-    command = [sys.executable, "-c", "import sys; from lung_unet.cli import main; sys.exit(main())", "app", "--port", "0", "--no-browser"]
-    process, url = started(command, r"http://127\.0\.0\.1:\d+/")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("here")
+    command = [Path(sys.executable).with_name("lung-unet"), "app", "--port", "0", "--no-browser"]
+    (folder / "voila.py").write_text("open('ran', 'w').close()")   # somebody else's configuration in the folder where it is started
+    process, url = started(command, r"http://127\.0\.0\.1:\d+/", folder)
+    assert not (folder / "ran").exists()
     yield url
     process.send_signal(signal.SIGINT)
     process.wait(30)
@@ -95,12 +98,14 @@ def test_upload_threshold_and_zip(visit):
     shows(page, "my slice")
     assert "Intensity is estimated" in page.inner_text(".warning") and page.locator("tbody tr").count() >= 1
     assert page.locator("canvas.found").get_attribute("aria-label").startswith(f"{page.locator('tbody tr').count()} finding")
-    page.locator(".threshold").fill("0.98")
-    page.wait_for_function("document.querySelector('.lu .threshold').nextElementSibling.value === '0.98'")
-    page.click("text=sensitive")
-    page.wait_for_selector(".levels button:has-text('sensitive')[aria-pressed=true]")
-    page.click("text=balanced")
-    page.wait_for_selector(".levels button:has-text('balanced')[aria-pressed=true]")
+    marked = {}
+    for level in ("strict", "sensitive", "balanced"):
+        page.click(f"text={level}")
+        page.wait_for_selector(f".levels button:has-text('{level}')[aria-pressed=true]")   # set by the answer, with the new mask
+        with page.expect_download() as download:
+            page.click("[data-save=mask]")
+        marked[level] = (np.asarray(Image.open(download.value.path())) > 0).sum()
+    assert marked["strict"] < marked["balanced"] < marked["sensitive"]
     with page.expect_download() as download:
         page.click("[data-save=zip]")
     with zipfile.ZipFile(Path(download.value.path())) as archive:
@@ -146,10 +151,24 @@ def test_garbage_then_a_slice(visit):
     upload(page, "letter.pdf", b"%PDF-1.7")
     page.wait_for_selector(".error:not([hidden])")
     assert page.inner_text(".error").startswith("letter.pdf: The file is a PDF document")
-    upload(page, "slice.dcm", dicom())
+    page.fill(".spacing", "0.7")
+    upload(page, "slice.dcm", dicom(WindowCenter=-600, WindowWidth=1500))
     shows(page, "slice")
-    assert page.locator(".error").is_hidden() and page.locator("#lu-window option").count() == 4
+    assert page.locator(".error").is_hidden() and page.locator("#lu-window option").all_inner_texts()[-1] == "as it came"
     assert "2.50 mm a pixel" in page.inner_text(".name") and "Doe" not in page.content() and "PID4711" not in page.content()
+
+
+@needs_browser
+def test_several_files_at_once(visit):
+    "Each has its place in the strip, each bad one its sentence; names are shown as text, whatever they hold."
+    page = visit()
+    good, name = encode(to_png(a_slice().pixels)), "<img src=x onerror=alert(1)>.png"
+    files = [("a.png", good), ("bad.png", b""), (name, good), ("worse.png", b"PK"), ("b.png", good)]
+    page.set_input_files(".lu .files", [{"name": n, "mimeType": "image/png", "buffer": data} for n, data in files])
+    page.wait_for_function("document.querySelectorAll('.lu .strip button').length === 3")
+    page.wait_for_selector(".lu .status", state="hidden")
+    assert page.locator(".error div").all_inner_texts()[0].startswith("bad.png: ") and page.locator(".error div").count() == 2
+    assert page.locator(".lu img[src=x]").count() == 0 and "onerror" in page.inner_text(".strip")
 
 
 @needs_browser
