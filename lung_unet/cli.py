@@ -208,9 +208,28 @@ def train(args):
     with hush():   # TensorFlow greets on stderr
         from lung_unet.training import Recipe, train
 
+    from lung_unet.pairs import split_by_patient
+
     recipe = _read_recipe(args.recipe) if args.recipe else Recipe()
-    print(f"trained: {train(_find_pairs(args.data), recipe, args.out, init=args.init)}")
+    split = split_by_patient(_find_pairs(args.data), seed=recipe.seed)
+    model = train(split, recipe, args.out, init=args.init) / "best.keras"
+    threshold = _make_ready(model, split["val"])
+    print(f"trained: {model}, threshold {threshold:.2f} chosen on {len(split['val'])} pictures of validation patients")
     return 0
+
+def _make_ready(model, validation):
+    "The fast form of a trained model, and its threshold, chosen on pictures of validation patients and stored in its card."
+    from dataclasses import replace
+
+    from lung_unet.card import read_card, write_card
+    from lung_unet.conversion import convert
+    from lung_unet.evaluation import choose_threshold
+    from lung_unet.segmenter import Segmenter
+
+    convert(model)
+    threshold, _ = choose_threshold(Segmenter.load(model), validation, quiet=not sys.stderr.isatty())
+    write_card(replace(read_card(model), threshold=threshold), model)
+    return threshold
 
 def evaluate(args):
     "`lung-unet evaluate`: one row a patient, a summary with intervals, plots."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'measured', 'score', 'score_lesions', 'calibration_pixels', 'Evaluation', 'evaluate', 'by_patient',
-           'summarise', 'without_nan', 'plot', 'by_size', 'choose_threshold', 'Marked', 'FixedDisc', 'DenseBlob']
+           'summarise', 'plot', 'by_size', 'choose_threshold', 'Marked', 'FixedDisc', 'DenseBlob']
 
 # %% ../nbs/32_evaluation.ipynb #cc551d6a
 import csv, json, os
@@ -20,6 +20,7 @@ from .lungs import lung_field
 from .lesions import MIN_PIXELS, components, diameters
 from .metrics import MIN_IOU, bootstrap, brier, case_metrics, expected_calibration_error, froc, lesion_matches, lesion_overlaps, reliability, sensitivity_at
 from .pairs import truth, votes_of
+from .results import plain
 from .scan import ScanError, read_scan
 
 # %% ../nbs/32_evaluation.ipynb #dc62c286
@@ -72,7 +73,7 @@ class Evaluation:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         for name in ("pictures", "lesions", "patients"): _write_csv(out/f"{name}.csv", getattr(self, name))
-        _replace(out/"summary.json", lambda part: part.write_text(json.dumps(without_nan(self.summary), indent=1) + "\n"))
+        _replace(out/"summary.json", lambda part: part.write_text(json.dumps(plain(self.summary), indent=1) + "\n"))
         figure = plot(self)
         _replace(out/"plots.png", lambda part: figure.savefig(part, dpi=110))
 
@@ -165,11 +166,7 @@ def _write_csv(path:Path, rows:list)->None:
             table.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in rows)
     _replace(path, write)
 
-def without_nan(value):
-    "JSON knows no NaN and no infinity: they become null."
-    if isinstance(value, dict): return {k: without_nan(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return [without_nan(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+
 
 # %% ../nbs/32_evaluation.ipynb #77952ac5
 def plot(evaluation:Evaluation): # a matplotlib Figure
