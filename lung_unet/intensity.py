@@ -46,7 +46,7 @@ EDGES, JUNK, BORDER = (.3, .5), (.2, .2), (.05, 3)  # pseudo-counts of mixed pix
 PSEUDO = np.vstack([TISSUES[:, 2:], EDGES, JUNK, BORDER]).T            # (2 regions, 15 components)
 PSEUDO_CROP = PSEUDO.copy()                                            # a small crop shows no air around the body:
 PSEUDO_CROP[0, :2], PSEUDO_CROP[1, :5], PSEUDO_CROP[1, -1] = .1, (.1, .1, 2, 3, 2), .5   # what touches its border is lung
-CROP_SIDE = 160                                                        # px, the longest side of such a crop
+CROP_SIDE = 160                                                        # px; a smaller picture cannot show a whole chest
 
 # %% ../nbs/02_intensity.ipynb #c9a68076
 def _border(picture): return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])

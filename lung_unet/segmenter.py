@@ -14,8 +14,8 @@ import numpy as np
 
 from .engine import load_engine
 from .geometry import resample, restore
-from .intensity import calibrate, to_hu, to_input
-from .lungs import CROP_SIDE, body, estimate_spacing, lung_field
+from .intensity import CROP_SIDE, calibrate, to_hu, to_input
+from .lungs import body, estimate_spacing, lung_field
 from .results import Segmentation
 from .scan import Scan, ScanError, read_scan
 
