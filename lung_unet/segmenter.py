@@ -14,20 +14,20 @@ import numpy as np
 
 from .engine import load_engine
 from .geometry import resample, restore
-from .intensity import CROP_SIDE, calibrate, to_hu, to_input
-from .lungs import body, estimate_spacing, lung_field
+from .intensity import calibrate, to_hu, to_input
+from .lungs import estimate_spacing, lung_share
 from .results import Segmentation
 from .scan import Scan, ScanError, read_scan
 
 # %% ../nbs/31_segmenter.ipynb #093a737d
 CONFIDENT = 0.5  # calibrations below this confidence are called uncertain
 
-LUNG_SHARE = 0.03  # of the body; below it hardly any lung is seen. Of 412 training slices with a tumour the least had 0.05
+LUNG_SHARE = 0.03  # of the body; below it hardly any lung is seen (room 04 shows what real slices have)
 
 def doubts(scan:Scan, calibration, estimate, hu)->list: # sentences; estimate: a SpacingEstimate, or None where the spacing is known
     "What the reader of a result should know about what went in. A warning never alters the mask."
     said = list(scan.warnings)
-    if max(hu.shape) > CROP_SIDE and lung_field(hu).sum() < LUNG_SHARE * body(hu).sum():
+    if lung_share(hu) < LUNG_SHARE:
         said.append("Hardly any lung is seen in this picture, and the model has only learned axial slices of the chest, so the result may mean nothing.")
     if scan.unit != "HU":
         if calibration.confidence >= CONFIDENT: said.append("Intensity is estimated: this picture carries no Hounsfield units.")
