@@ -124,10 +124,12 @@ class Sampler:
         return pictures[rng.integers(len(pictures))]
 
 # %% ../nbs/20_batches.ipynb #cd7d6ed2
-def batch(sampler:Sampler, k:int, size:int, count:int, seed:int)->tuple: # (images, targets), float32 (count, size, size, 1)
+def batch(sampler:Sampler, k:int, size:int, count:int, seed:int,
+    change=lambda case, rng: case, # what happens to a case before it is cut, such as one more tumour
+    )->tuple: # (images, targets), float32 (count, size, size, 1)
     "Batch number `k`."
     rng = np.random.default_rng((seed, k))
-    crops = [crop(sampler(rng), size, rng) for _ in range(count)]
+    crops = [crop(change(sampler(rng), rng), size, rng) for _ in range(count)]
     return tuple(np.stack(arrays)[..., None] for arrays in zip(*crops))
 
 # %% ../nbs/20_batches.ipynb #393cdcc2
@@ -138,14 +140,15 @@ def batches(cases:list, # from `load_cases`
     start:int=0, # first batch number
     stop:int=None, # batch number to end before; None: never
     shares:dict=None, # source -> weight
+    change=lambda case, rng: case, # see `batch`
     ahead:int=4, # batches made beforehand, in threads
     ): # yields (k, images, targets)
     "Augmented batches from number `start` on; the next few are made while the network works."
     sampler, k = Sampler(cases, shares), start
     with ThreadPoolExecutor(2) as pool:
-        queue = [pool.submit(batch, sampler, k + i, size, count, seed) for i in range(ahead)]
+        queue = [pool.submit(batch, sampler, k + i, size, count, seed, change) for i in range(ahead)]
         while stop is None or k < stop:
             ready = queue.pop(0).result()
-            queue.append(pool.submit(batch, sampler, k + ahead, size, count, seed))
+            queue.append(pool.submit(batch, sampler, k + ahead, size, count, seed, change))
             yield k, *ready
             k += 1

@@ -15,10 +15,11 @@ def known(target):
 
 def soft_dice_loss(target, # share of readers 0..1, negative: ignore; (batch, rows, cols, 1)
     probability, # 0..1, the same shape
+    together:bool=False, # one Dice over all pictures of the batch
     ):
     "1 - Dice, mean over the pictures, with squares below, so that a soft target is best met by itself (V-Net, Milletari et al. 2016)."
     target, probability = ops.cast(target, "float32"), ops.cast(probability, "float32")
-    total = lambda x: ops.sum(known(target) * x, axis=(1, 2, 3))
+    total = lambda x: ops.sum(known(target) * x, axis=None if together else (1, 2, 3))
     return ops.mean(1 - (2 * total(target * probability) + 1) / (total(target**2) + total(probability**2) + 1))
 
 # %% ../nbs/23_losses.ipynb #f0788b0c
@@ -34,6 +35,8 @@ CROSS_ENTROPY_WEIGHT = 10.0
 
 def segmentation_loss(target, # (batch, rows, cols, 1), share of readers 0..1, negative: ignore
     probability, # (batch, rows, cols, 1), 0..1
+    by_area:float=0.0, # 0..1: how far a picture counts by the area of its tumour instead of like any other
     ):
     "Dice and cross-entropy together."
-    return soft_dice_loss(target, probability) + CROSS_ENTROPY_WEIGHT * cross_entropy(target, probability)
+    overlap = (1 - by_area) * soft_dice_loss(target, probability) + by_area * soft_dice_loss(target, probability, together=True)
+    return overlap + CROSS_ENTROPY_WEIGHT * cross_entropy(target, probability)
