@@ -19,7 +19,7 @@ import lung_unet
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "segmentation_model_unet_final"
-TRAVELS = [f"{MODEL}.keras", f"{MODEL}.json", f"{MODEL}.xml", f"{MODEL}.bin", "sample.png", "split.csv"]
+TRAVELS = [f"{MODEL}.keras", f"{MODEL}.json", f"{MODEL}.xml", f"{MODEL}.bin", "sample.png", "sample_mask.png", "split.csv", "training_log.csv"]
 
 
 def run(*command, cwd):
