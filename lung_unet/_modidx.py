@@ -212,7 +212,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'lung_unet.pairs._place': ('pairs.html#_place', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs._read_gray': ('pairs.html#_read_gray', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs._reader_bits': ('pairs.html#_reader_bits', 'lung_unet/pairs.py'),
-                                 'lung_unet.pairs._strip_role': ('pairs.html#_strip_role', 'lung_unet/pairs.py'),
+                                 'lung_unet.pairs._strip_roles': ('pairs.html#_strip_roles', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs._with_patients': ('pairs.html#_with_patients', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.apply_split': ('pairs.html#apply_split', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.assert_disjoint': ('pairs.html#assert_disjoint', 'lung_unet/pairs.py'),

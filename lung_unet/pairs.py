@@ -68,17 +68,17 @@ def _reader_bits(path:str)->np.ndarray:
 
 # %% ../nbs/14_pairs.ipynb #06a065c8
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
-ROLES = dict(mask="mask masks label labels seg segs segmentation segmentations gt groundtruth annotation annotations".split(),
-             votes="vote votes".split(), image="image images img imgs ct scan scans picture pictures".split())
+ROLES = dict(mask="mask masks label labels labelstr labelsts seg segs segmentation segmentations gt groundtruth annotation annotations".split(),
+             votes="vote votes".split(), image="image images imagestr imagests img imgs ct scan scans picture pictures".split())
 ROLE_OF = {word: role for role, words in ROLES.items() for word in words}
 
-def _strip_role(name:str)->tuple: # (name without its role word, role or None)
-    "`train_masks` -> (`train`, `mask`); `0001` -> (`0001`, None)."
+def _strip_roles(name:str)->tuple: # (name without its role words, role or None)
+    "`train_masks` -> (`train`, `mask`); `scan_1_seg` -> (`1`, `mask`); `0001` -> (`0001`, None)."
     words = re.split(r"([_\-\s.]+)", name)
-    for i in range(len(words) - 1, -1, -1):
-        role = ROLE_OF.get(words[i].lower())
-        if role: return "".join(words[:i] + words[i+1:]).strip("_-. "), role
-    return name, None
+    roles = {ROLE_OF[w.lower()] for w in words if w.lower() in ROLE_OF}
+    if not roles: return name, None
+    rest = re.sub(r"([_\-\s.])[_\-\s.]+", r"\1", "".join(w for w in words if w.lower() not in ROLE_OF)).strip("_-. ")
+    return rest, next(role for role in ("mask", "votes", "image") if role in roles)
 
 # %% ../nbs/14_pairs.ipynb #502e182a
 def _key(path:Path, root:Path)->tuple: # ((folder, name), role, (data set folder, path inside it, patient or ""))
@@ -86,13 +86,12 @@ def _key(path:Path, root:Path)->tuple: # ((folder, name), role, (data set folder
     parts, role, depth = [], None, None
     folders = path.relative_to(root).parts[:-1]
     for i, folder in enumerate(folders):
-        rest, found = _strip_role(folder)
+        rest, found = _strip_roles(folder)
         if found and role is None: role, depth = found, i
         else: rest = folder
         if rest: parts.append(rest.lower())
-    stem, found = _strip_role(path.stem)
-    if role is None or role == "image": role = found or "image"
-    if found != role: stem = path.stem
+    stem, found = _strip_roles(path.stem)
+    if role in (None, "image"): role = found or "image"   # images/1_mask.png is a mask
     return ("/".join(parts), stem.lower()), role, _place(path, root, folders, depth)
 
 # %% ../nbs/14_pairs.ipynb #51619224
