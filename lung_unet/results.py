@@ -76,9 +76,11 @@ class Segmentation:
 
     def show(self):
         "Show the overlay in a notebook."
-        from IPython.display import display  # here, because prediction in a shell does not need it
+        from IPython.display import Image, display  # here, because prediction in a shell does not need it
 
-        display(self.overlay())
+        stream = io.BytesIO()
+        self.overlay().save(stream, "JPEG", quality=88)   # a notebook keeps it: a tenth of a PNG
+        display(Image(data=stream.getvalue(), format="jpeg"))
 
     def to_dict(self):
         "Everything but the pixels, as in the JSON file."
