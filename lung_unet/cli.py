@@ -231,6 +231,7 @@ def _make_ready(model, validation):
     write_card(replace(read_card(model), threshold=threshold), model)
     return threshold
 
+# %% ../nbs/51_cli.ipynb #62f2a7c7
 def evaluate(args):
     "`lung-unet evaluate`: one row a patient, a summary with intervals, plots."
     from lung_unet.evaluation import evaluate
@@ -259,6 +260,7 @@ def _unseen(pairs, model):
         raise ScanError("The model has learned from every patient here, so a score would mean nothing: bring pairs of other patients.")
     return left
 
+# %% ../nbs/51_cli.ipynb #93eb5779
 def app(args):
     "`lung-unet app`: the page, until interrupted."
     from lung_unet.widget import serve
