@@ -20,7 +20,7 @@ class ModelError(ValueError): "A model that cannot be used; the message says why
 class Card:
     "How a model wants its input and where it draws the line."
     name: str
-    spacing_mm: float = MODEL_SPACING   # pixel size the network was trained at
+    spacing_mm: float = MODEL_SPACING   # pixel size of the grid on which the network looks
     hu_range: tuple = HU_RANGE          # HU that become 0 and 1
     multiple: int = 32                  # rows and columns are padded to a multiple of this, with air
     threshold: float = 0.5              # probability from which a pixel is marked
