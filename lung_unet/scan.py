@@ -32,12 +32,14 @@ class ScanError(ValueError):
 @dataclass(frozen=True, eq=False, repr=False)
 class Scan:
     "Pixels with their unit, their size in mm, where they came from, and what looked odd on the way in."
-    pixels: np.ndarray                          # float32, (rows, cols); later also (slices, rows, cols)
+    pixels: np.ndarray                          # float32, (rows, cols), or (slices, rows, cols)
     unit: str = "gray"                          # "HU", or "gray": 0..1 over the file's own number range
-    spacing: tuple | None = None                # mm between pixel centres, (row, col); None where unknown
+    spacing: tuple | None = None                # mm between pixel centres, (row, col), or (slice, row, col); None where unknown
     name: str = "scan"                          # the file's name without its endings
     source: dict = field(default_factory=dict)  # format, sha256 and what the header said; never who the patient is
     warnings: tuple = ()                        # sentences
+    affine: np.ndarray | None = None            # of a volume: (4, 4), from (slice, row, col, 1) to mm in the patient, LPS
+    headers: tuple = ()                         # of a DICOM volume: the headers without pixels, one a slice, for DICOM out; in memory only
 
     def __repr__(self):
         size = " x ".join(str(n) for n in self.pixels.shape)

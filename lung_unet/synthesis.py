@@ -6,6 +6,8 @@
 __all__ = ['random_outline', 'fill', 'random_tissue', 'implant', 'Synthesis']
 
 # %% ../nbs/21_synthesis.ipynb #ffa19942
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -71,7 +73,7 @@ def implant(case:Case, lungs:np.ndarray, # bool (rows, cols)
     darker = image[box] < tissue             # vessels and walls inside stay as bright as they are
     image[box] = np.where(darker, image[box] * (1 - cover) + tissue * cover, image[box]).clip(0, 255).astype(np.uint8)
     target[box] = np.maximum(target[box], (core > 0.5) * np.uint8(255))
-    return Case(image, target, case.spacing, case.patient, case.source, np.argwhere(core > 0.5) + (box[0].start, box[1].start))
+    return replace(case, image=image, target=target, marked=np.argwhere(core > 0.5) + (box[0].start, box[1].start))
 
 # %% ../nbs/21_synthesis.ipynb #ac317f60
 class Synthesis:

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SHARES', 'FIRST', 'SECOND', 'SHIPPED', 'RUNS', 'AVERAGE_EVERY', 'Recipe', 'native_precision', 'learning_rate',
-           'predict_case', 'validate', 'pick_cases', 'write_atomically', 'average', 'save_checkpoint',
-           'load_checkpoint', 'network', 'export_model', 'build', 'Log', 'read_log', 'show_curve', 'train']
+           'predict_case', 'validate', 'pick_cases', 'false_marks', 'mine', 'write_atomically', 'average',
+           'save_checkpoint', 'load_checkpoint', 'network', 'export_model', 'build', 'Log', 'read_log', 'show_curve',
+           'train']
 
 # %% ../nbs/24_training.ipynb #7134c0e5
 import csv, json, os, sys, time
@@ -17,8 +18,11 @@ import keras
 import numpy as np
 from tqdm.auto import tqdm
 
+from scipy import ndimage
+
 from .batches import Case, batches, load_cases
 from .geometry import resample, restore
+from .intensity import CROP_SIDE
 from .losses import segmentation_loss
 from .metrics import dice
 from .pairs import assert_disjoint, save_split, split_by_patient
@@ -44,6 +48,7 @@ class Recipe:
     shares: dict = None            # source -> weight in a batch; None: all sources alike
     synthetic: float = 0.0         # share of the whole slices that get one more tumour
     by_area: float = 0.0           # how far a picture counts by the area of its tumour
+    mine: bool = False             # more crops from where the network that the run starts from marks falsely
     precision: str = "auto"        # "mixed_bfloat16", "float32", or what this CPU is good at
     validate_every: int = 750      # steps
     validation_cases: int = 120    # at most so many pictures of the validation patients
@@ -99,6 +104,26 @@ def pick_cases(pairs:list, most:int, seed:int)->list: # pairs
     for i in rng.permutation(len(pairs)): by_source.setdefault(pairs[i].source, []).append(pairs[i])
     turns = [p for row in range(max(map(len, by_source.values()), default=0)) for group in by_source.values() for p in group[row:row+1]]
     return turns[:most]
+
+# %% ../nbs/24_training.ipynb #ac5d82b4
+def false_marks(model:keras.Model, case:Case, threshold:float=0.3, near:float=10.0 # mm around what any reader marked, where nothing counts as false
+    )->np.ndarray: # (n, 2) rows and columns
+    "The middle of everything of six pixels or more that a network marks in a picture, away from what readers marked."
+    wrong = predict_case(model, case) >= threshold
+    if case.target.any(): wrong &= ndimage.distance_transform_edt(case.target == 0) * case.spacing > near
+    labels, count = ndimage.label(wrong)
+    large = [k for k in range(1, count + 1) if (labels == k).sum() >= 6]
+    return np.array(ndimage.center_of_mass(wrong, labels, large)).reshape(-1, 2).round().astype(int)
+
+def mine(model:keras.Model, cases:list, out:Path, quiet:bool)->list: # the cases with their false marks
+    "Look for false marks in all whole slices, once a run: a resumed one reads what the first found."
+    path = out/"false_marks.npz"
+    if not path.is_file():
+        found = [false_marks(model, c) if max(c.image.shape) > CROP_SIDE else c.hard for c in tqdm(cases, desc="looking for false marks", disable=quiet)]
+        write_atomically(path, lambda f: np.savez(f, marks=np.concatenate(found), ends=np.cumsum([len(m) for m in found])))
+    with np.load(path, allow_pickle=False) as z: marks, ends = z["marks"], z["ends"]
+    return [replace(c, hard=m) for c, m in zip(cases, np.split(marks, ends[:-1]), strict=True)]
+
 
 # %% ../nbs/24_training.ipynb #cf5d5156
 def write_atomically(path:Path, write)->None: # write: called with an open binary file
@@ -215,6 +240,7 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
     held_out = load_cases(pick_cases(split["val"], recipe.validation_cases, recipe.seed), quiet)
     if not any((case.target >= 127).any() for case in held_out):
         raise ValueError(f"None of the {len(held_out)} validation pictures shows a tumour, so the best weights cannot be told: bring more patients, {len({c.patient for c in cases})} are too few.")
+    if recipe.mine: cases = mine(model, cases, out, quiet)
     _run(model, ema, start, best, cases, held_out, recipe, out, quiet, min(until or recipe.steps, recipe.steps))
     return out
 
