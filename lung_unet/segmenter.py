@@ -15,7 +15,7 @@ import numpy as np
 from .engine import load_engine
 from .geometry import resample, restore
 from .intensity import calibrate, to_hu, to_input
-from .lungs import estimate_spacing, lung_share
+from .lungs import estimate_spacing, find_chest, lung_share
 from .results import Segmentation
 from .scan import Scan, ScanError, read_scan
 
@@ -24,10 +24,10 @@ CONFIDENT = 0.5  # calibrations below this confidence are called uncertain
 
 LUNG_SHARE = 0.03  # of the body; below it hardly any lung is seen (room 04 shows what real slices have)
 
-def doubts(scan:Scan, calibration, estimate, hu)->list: # sentences; estimate: a SpacingEstimate, or None where the spacing is known
+def doubts(scan:Scan, calibration, estimate, chest)->list: # sentences; estimate: a SpacingEstimate, or None where the spacing is known
     "What the reader of a result should know about what went in. A warning never alters the mask."
     said = list(scan.warnings)
-    if lung_share(hu) < LUNG_SHARE:
+    if lung_share(chest) < LUNG_SHARE:
         said.append("Hardly any lung is seen in this picture, and the model has only learned axial slices of the chest, so the result may mean nothing.")
     if scan.unit != "HU":
         if calibration.confidence >= CONFIDENT: said.append("Intensity is estimated: this picture carries no Hounsfield units.")
@@ -58,13 +58,14 @@ class Segmenter:
         times["read"] = time.perf_counter()
         calibration = calibrate(scan)
         hu = to_hu(scan, calibration)
-        estimate = None if scan.spacing else estimate_spacing(hu)
+        chest = find_chest(hu)
+        estimate = None if scan.spacing else estimate_spacing(chest)
         used = scan.spacing or (estimate.mm, estimate.mm)
         inputs = to_input(resample(hu, used, self.card.spacing_mm), self.card.hu_range)
         times["prepare"] = time.perf_counter()
         probability = restore(self.engine(inputs), hu.shape)
         times["predict"] = time.perf_counter()
-        return Segmentation(scan=scan, probability=probability, threshold=self._threshold(threshold), warnings=doubts(scan, calibration, estimate, hu),
+        return Segmentation(scan=scan, probability=probability, threshold=self._threshold(threshold), warnings=doubts(scan, calibration, estimate, chest),
             model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration)
 
     def _threshold(self, given:float|None)->float:
