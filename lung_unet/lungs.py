@@ -100,6 +100,11 @@ class Chest:
     def shrink(self)->float: # pixels of the picture that make one of the copy
         return max(self.shape) / max(self.body.shape)
 
+    @property
+    def field(self)->np.ndarray: # bool (rows, cols)
+        "Both lungs on the picture's own pixels."
+        return _enlarge(self.lungs, self.shape)
+
 def find_chest(hu:np.ndarray # HU, (rows, cols)
               )->Chest:
     "Body and lungs, with vessels, nodules and masses inside the lungs filled."
@@ -109,9 +114,9 @@ def find_chest(hu:np.ndarray # HU, (rows, cols)
     return Chest(inside, _lungs(small, dark, inside), hu.shape)
 
 def lung_field(hu:np.ndarray # HU, (rows, cols)
-              )->np.ndarray: # bool (rows, cols); empty where no lung is seen
-    "Both lungs on the picture's own pixels."
-    return _enlarge(find_chest(hu).lungs, hu.shape)
+              )->np.ndarray: # bool (rows, cols)
+    "Both lungs; empty where none is seen."
+    return find_chest(hu).field
 
 def lung_share(chest:Chest)->float: # 0..1; NaN for a crop, of which nobody can say
     "How much of the body is lung: on axial slices of the chest from 0.05 to more than a half."
@@ -128,6 +133,8 @@ def lung_region(chest:Chest,
     "The lungs and their borders: pleura, hila and the mediastinum between."
     lungs, pixel = chest.lungs.astype(np.uint8), float(np.mean(spacing)) * chest.shrink   # mm
     if not lungs.any(): return np.zeros(chest.shape, bool)
+    left, _, width, _ = cv2.boundingRect(chest.body.astype(np.uint8))
+    lungs[:, left:left + width] |= lungs[:, left:left + width][:, ::-1]
     hull = cv2.fillConvexPoly(np.zeros_like(lungs), cv2.convexHull(cv2.findNonZero(lungs)), 1)
     near = [cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5) * pixel <= mm for mask, mm in ((hull, MARGIN), (lungs, REACH))]
     return _enlarge(near[0] & near[1] & chest.body, chest.shape)
