@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOWARDS', 'MAX_RATIO', 'MAX_OBLIQUE', 'MAX_TILT', 'MAX_VOXELS', 'MAX_FILE', 'WAYS', 'TAGS', 'TOLERANCE', 'ROUNDING',
-           'SAME_PLACE', 'to_stored', 'stored_affine', 'write_series', 'Series', 'find_series']
+           'SAME_PLACE', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_PACKING', 'VOLUMES', 'DICOMDIR', 'UNPLACED', 'SPACES',
+           'MET', 'to_stored', 'stored_affine', 'write_series', 'Series', 'find_series', 'read_series', 'is_series']
 
 # %% ../nbs/01_series.ipynb #d944df25
 import gzip
@@ -518,7 +519,7 @@ def _decode_into(stored, slices, convert):
 def _hounsfield(s, values, correction):
     "Stored numbers of a slice -> HU, padding as air."
     (slope, intercept), (factor, offset) = _slope(s.header), correction
-    values = values.astype(np.float64)
+    values = values.astype(np.float32 if values.dtype.itemsize < 4 else np.float64)   # 16 bits lose nothing, and half the time is saved
     hu = _pad(s.header, values, factor * (values * slope + intercept) + offset)
     return np.where(hu < PADDING, AIR, hu)
 
@@ -539,9 +540,9 @@ def _from_found(chosen, doubts=()):
     slices, mixed = _stack([s for file in chosen.paths for s in _slices(file) if (_text(s.header, "SeriesInstanceUID") or "") == chosen.uid])
     slices, affine, order, flips = _arrange(slices)
     shape = np.array([len(slices), *slices[0].size])[list(order)]
-    _check_volume(shape)
     affine = affine @ _index_map(shape, order, flips)
     spacing, bent = _geometry(affine, shape)
+    _check_volume(shape)
     if order[0] != 0:
         bent = (f"The series is {'coronal' if order[1] == 0 else 'sagittal'}; axial slices were made of it.", *bent)
     correction, unit, odd = _correction(slices)
@@ -553,3 +554,329 @@ def _from_found(chosen, doubts=()):
     if slices[0].frame is not None:
         source["frames"] = tuple(s.frame + 1 for s in slices)
     return _judge(Scan(pixels, unit, spacing, source=source, warnings=doubts + mixed + bent + odd, affine=affine, headers=headers))
+
+# %% ../nbs/01_series.ipynb #4f7d5fed
+MAX_MEMBERS = 100_000
+MAX_UNPACKED = 2**32      # bytes, of all members together
+MAX_PACKING = 100         # times; CT shrinks to a half or a quarter
+
+def _check_archive(archive):
+    "Refuse a ZIP archive that is a bomb, locked, or made to do harm."
+    members = archive.infolist()
+    size, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
+    if len(members) > MAX_MEMBERS or size > MAX_UNPACKED or size > max(MAX_PACKING * packed, 2**26):
+        raise ScanError(f"The ZIP archive would unpack to {len(members)} files of {size / 2**30:.1f} GiB from {packed / 2**20:.1f} MiB, "
+                        "more than is safe: pack the one series that is meant.")
+    for m in members:
+        if m.flag_bits & 1:
+            raise ScanError("The ZIP archive is locked with a password, so its slices cannot be read: unpack it, or pack it without one.")
+        if m.filename.startswith("/") or ".." in re.split(r"[/\\]", m.filename) or ":" in m.filename[:2]:
+            raise ScanError("The ZIP archive holds a file whose name leads out of the archive, so it is not trusted: pack the series again.")
+        if m.filename.lower().endswith((".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz")):
+            raise ScanError("The ZIP archive holds another archive, which is not opened: unpack it and pack the slices alone.")
+
+def _from_zip(file, series):
+    "A ZIP archive of DICOM slices, or of one NIfTI, NRRD or MHA file -> Scan."
+    with zipfile.ZipFile(file.open("rb")) as archive:
+        _check_archive(archive)
+        members = [zipfile.Path(archive, m.filename) for m in archive.infolist() if not m.is_dir()]
+        found, broken = _find(members)
+        volumes = [m for m in members if _kind(_head(m)) in VOLUMES] if not found else ()
+        if len(volumes) > 1:
+            raise ScanError(f"The ZIP archive holds {len(volumes)} volumes and it is not clear which is meant: unpack it and choose one.")
+        return _from_volume_file(volumes[0]) if volumes else _from_found(*_choose(found, broken, series))
+
+def _head(file):
+    "The first bytes of a file."
+    with file.open("rb") as f:
+        return f.read(1024)
+
+# %% ../nbs/01_series.ipynb #a2903d1e
+VOLUMES = "gzip", "NIfTI", "NRRD", "MHA"
+DICOMDIR = b"1.2.840.10008.1.3.10"   # a class of DICOM objects
+
+def _kind(head):
+    "What a file is by its first 1024 bytes: one of VOLUMES, \"ZIP\", \"DICOMDIR\", or what `sniff` says."
+    if head.startswith((b"PK\3\4", b"PK\5\6")):
+        return "ZIP"
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
+        return "NIfTI"
+    if head.startswith(b"NRRD0"):
+        return "NRRD"
+    if re.match(rb"(ObjectType|NDims|Comment)\s*=", head):
+        return "MHA"
+    return "DICOMDIR" if DICOMDIR in head and head[128:132] == b"DICM" else sniff(head[:256])
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    "A block of numbers as it was stored, and what its header says."
+    values: np.ndarray           # 3-D, in the file's own order of axes
+    affine: np.ndarray | None    # (4, 4), from (i, j, k, 1) to LPS mm
+    scale: tuple = (1.0, 0.0)    # slope and intercept
+    source: dict = field(default_factory=dict)
+    warnings: tuple = ()
+
+UNPLACED = "The file does not say how the volume lies in the patient, so left and right, or head and feet, may be swapped."
+
+def _block(data, offset, dtype, shape):
+    "Numbers in a file's bytes as an array in Fortran's order, without a copy."
+    return np.frombuffer(data, dtype, math.prod(shape), offset).reshape(shape, order="F")
+
+def _check_shape(shape):
+    "A shape as three whole numbers; refuses what is no volume, or too large, before it is unpacked."
+    shape = [int(n) for n in shape]
+    if len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1:
+        raise ScanError(f"The file holds an array of {' x '.join(map(str, shape))}, and a scan has three dimensions: save one volume on its own.")
+    _check_volume(sorted(shape[:3]))
+    return tuple(shape[:3])
+
+# %% ../nbs/01_series.ipynb #e950e37f
+def _from_nifti(data):
+    "The bytes of a NIfTI file, unpacked or not, -> _Grid."
+    from nibabel import Nifti1Header, Nifti2Header
+
+    packed = data.startswith(b"\x1f\x8b")
+    head = gzip.GzipFile(fileobj=io.BytesIO(data)).read(540) if packed else data[:540]
+    if _kind(head) != "NIfTI" or head[344:348] == b"ni1\0":
+        raise ScanError("The file is a gzip archive or half of a pair and no single NIfTI file, so it cannot be read as a volume: save it as .nii.gz.")
+    header = Nifti2Header(head, check=False) if head[4:8] == b"n+2\0" else Nifti1Header(head[:348], check=False)
+    shape, dtype, offset = _check_shape(header.get_data_shape()), header.get_data_dtype(), header.get_data_offset()
+    if not 348 <= offset <= 2**24:
+        raise ScanError(f"The NIfTI header says that the numbers start at byte {offset}, which cannot be: export the volume again.")
+    if packed:
+        data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(offset + math.prod(shape) * dtype.itemsize)
+    mm = {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) & 7, 1.0)   # metres, micrometres
+    affine = np.diag([-mm, -mm, mm, 1]) @ header.get_best_affine()
+    scale = tuple(default if v is None else float(v) for v, default in zip(header.get_slope_inter(), (1, 0)))
+    placed = int(header["qform_code"]) or int(header["sform_code"])
+    return _Grid(_block(data, offset, dtype, shape), affine, scale, {"format": "NIfTI"}, () if placed else (UNPLACED,))
+
+# %% ../nbs/01_series.ipynb #b3dd5b95
+SPACES = {"left-posterior-superior": (1, 1, 1), "lps": (1, 1, 1), "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1),
+          "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1)}   # what turns them into LPS
+
+def _from_nrrd(data):
+    "The bytes of an NRRD file with its numbers in it -> _Grid."
+    import nrrd
+
+    stream = io.BytesIO(data)
+    header = nrrd.read_header(stream)
+    outside = {"data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip"} & set(header)
+    if outside or header.get("encoding") not in ("raw", "gzip", "gz"):
+        raise ScanError("The NRRD file keeps its numbers in another file or in a rare encoding: save it as one .nrrd, raw or gzip.")
+    shape = _check_shape(header["sizes"])
+    nothing = header | {"sizes": np.zeros(3, int), "dimension": 3, "encoding": "raw"}
+    dtype = nrrd.read_data(nothing, io.BytesIO()).dtype
+    data = stream.read() if header["encoding"] == "raw" else gzip.GzipFile(fileobj=stream).read(math.prod(shape) * dtype.itemsize)
+    sign, directions = SPACES.get(str(header.get("space")).lower()), header.get("space directions")
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(sign or (1, 1, 1)) @ (np.diag(header.get("spacings", (1, 1, 1))) if directions is None else np.array(directions).T)
+    affine[:3, 3] = np.multiply(sign or (1, 1, 1), header.get("space origin", (0, 0, 0)))
+    placed = sign and directions is not None
+    return _Grid(_block(data, 0, dtype, shape), affine, source={"format": "NRRD"}, warnings=() if placed else (UNPLACED,))
+
+# %% ../nbs/01_series.ipynb #3d8704f2
+MET = {"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4", "MET_LONG_LONG": "i8",
+       "MET_FLOAT": "f4", "MET_DOUBLE": "f8"}
+
+def _meta_header(data):
+    "The lines of a MetaImage header as a dict, and the byte at which they end."
+    fields, end = {}, 0
+    for line in io.BytesIO(data[:2**16]):
+        key, _, value = line.decode("latin-1").partition("=")
+        fields[key.strip()], end = value.strip(), end + len(line)
+        if key.strip() == "ElementDataFile":
+            return fields, end
+    raise ScanError("The MHA file has no line ElementDataFile, so its numbers cannot be found: save it again.")
+
+def _from_mha(data, folder=None):
+    "The bytes of an MHA file, or of an MHD file with its numbers in the same folder, -> _Grid."
+    fields, end = _meta_header(data)
+    numbers = lambda key, default: [float(v) for v in fields.get(key, default).split()]
+    shape, name = _check_shape(numbers("DimSize", "")), fields["ElementDataFile"]
+    if int(fields.get("ElementNumberOfChannels", 1)) != 1 or int(fields.get("HeaderSize", 0)) or fields.get("BinaryData", "True") != "True":
+        raise ScanError("The MHA file holds colours, text or a header of its own within the numbers: save it as a plain volume.")
+    big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")) == "True"
+    dtype = np.dtype((">" if big else "<") + MET[fields["ElementType"]])
+    if name != "LOCAL":
+        data, end = _beside(folder, name), 0
+    if fields.get("CompressedData", "False") == "True":
+        data, end = zlib.decompressobj().decompress(memoryview(data)[end:], math.prod(shape) * dtype.itemsize), 0
+    axes = next((numbers(key, "") for key in ("TransformMatrix", "Rotation", "Orientation") if key in fields), np.eye(3))
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(axes, (3, 3)).T * numbers("ElementSpacing", fields.get("ElementSize", "1 1 1"))
+    affine[:3, 3] = next((numbers(key, "") for key in ("Offset", "Position", "Origin") if key in fields), (0, 0, 0))
+    return _Grid(_block(data, end, dtype, shape), affine, source={"format": "MHA"}, warnings=() if "TransformMatrix" in fields else (UNPLACED,))
+
+def _beside(folder, name):
+    "The numbers of an MHD file, in a file beside it; a name that leads elsewhere is refused."
+    if folder is None or Path(name).name != name or "\\" in name or not (folder / name).is_file():
+        raise ScanError("The MHD file keeps its numbers in another file, which is not beside it: bring both in one folder, or save it as .mha.")
+    return _whole(folder / name)
+
+# %% ../nbs/01_series.ipynb #39fa359b
+def _looks_hu(values, scale):
+    "Do these numbers look like Hounsfield units of a chest? Judged on a sample, which may hold padding."
+    sample = values[::4, ::4, ::4].astype(np.float64) * scale[0] + scale[1]
+    return -9000 < sample.min() < -500 and not _clean_hu(sample)[1]
+
+def _check_numbers(values):
+    "The smallest and the largest of a block of numbers; refuses what is not real and finite."
+    if values.dtype.kind not in "iuf":
+        raise ScanError(f"The volume holds {'records' if values.dtype.names else values.dtype.name}, which are neither gray values nor Hounsfield units: "
+                        "save one integer or floating-point number a voxel.")
+    low, high = values.min(), values.max()
+    if not (-1e30 < float(low) and float(high) < 1e30):   # false for NaN as well
+        raise ScanError("The volume holds NaN, infinite or absurdly large values, and a guess in their place could look like a finding: "
+                        "replace them, for example by -1000 HU (air).")
+    return low, high
+
+def _from_grid(grid, unit=None, trust=True):
+    "A block of numbers -> Scan; `trust`: may values that look like Hounsfield units be taken for such?"
+    ends, like_hu = _check_numbers(grid.values), _looks_hu(grid.values, grid.scale)
+    if unit == "HU" and grid.values.dtype == np.uint8:
+        raise ScanError("8-bit numbers end at 255 and cannot be Hounsfield units: leave out unit='HU' to have them read as gray.")
+    doubts = grid.warnings
+    if unit is None and like_hu != trust:
+        doubts += ("The values look like Hounsfield units but were read as gray: pass unit='HU' if they are.",) if like_hu else (
+            "The values do not look like Hounsfield units of a chest, so they were read as gray: pass unit='HU' if they are.",)
+    unit = unit or ("HU" if like_hu and trust else "gray")
+    order, flips = ((0, 1, 2), (False,) * 3) if grid.affine is None else _normal_axes(grid.affine)
+    shape = tuple(grid.values.shape[o] for o in order)
+    affine = None if grid.affine is None else grid.affine @ _index_map(shape, order, flips)
+    spacing, bent = (None, ()) if affine is None else _geometry(affine, shape)
+    _check_volume(shape)
+    (slope, intercept), source = grid.scale, {}
+    if unit == "gray":
+        low, high = _ends(np.array(ends) if grid.scale == (1, 0) else np.array(ends, np.float64) * slope + intercept)
+        slope, intercept, source = slope / ((high - low) or 1), (intercept - low) / ((high - low) or 1), {"range": (low, high)}
+    pixels = np.empty(shape, np.float32)
+    _convert_into(_as_stored(pixels, order, flips), grid.values, slope, intercept, unit)
+    source = {**grid.source, **source, "stored_axes": {"order": order, "flips": flips}}
+    return _judge(Scan(pixels, unit, spacing, source=source, warnings=doubts + bent, affine=affine))
+
+def _convert_into(stored, values, slope, intercept, unit):
+    "Scale a block of numbers slice by slice into `stored`, both with the same axes."
+    axis = int(np.argmax(values.strides))   # the slowest, so that each part is read from one place
+    for out, part in zip(np.moveaxis(stored, axis, 0), np.moveaxis(values, axis, 0)):
+        part = part.astype(np.float64) * slope + intercept
+        out[:] = np.where(part < PADDING, AIR, part) if unit == "HU" else part
+
+# %% ../nbs/01_series.ipynb #83b92465
+def _from_array3(a, unit, spacing, data=None):
+    "A 3-D array, (slices, rows, cols) in the normal form -> Scan; `data`: the bytes of the .npy file it was in."
+    if a.ndim != 3 or _is_colour(a):
+        raise ScanError(f"The array has shape {a.shape}, and a volume is (slices, rows, cols): give one slice or a colour picture to read_scan.")
+    _check_volume(a.shape)
+    affine = None
+    if spacing is not None:
+        affine = np.diag([*_check_spacing(spacing, a.shape), 1.0])[[2, 1, 0, 3]]
+    sha = hashlib.sha256(np.ascontiguousarray(a) if data is None else data).hexdigest()
+    return _from_grid(_Grid(a, affine, source={"format": "array" if data is None else "NPY", "sha256": sha}), unit, trust=False)
+
+def _npy_header(file):
+    "Shape and type of the array in an .npy file, from its header."
+    with file.open("rb") as f:
+        old = np.lib.format.read_magic(f) == (1, 0)
+        shape, _, dtype = (np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0)(f)
+    return shape, dtype
+
+def _from_npy3(file, unit, spacing):
+    "An .npy file -> Scan; pickles, which can run code, are never opened."
+    shape, dtype = _npy_header(file)
+    if dtype.hasobject:
+        raise ScanError("The NPY file holds Python objects, which could run code when opened: save plain numbers.")
+    if len(shape) == 3:
+        _check_volume(shape)
+    data = _whole(file)
+    return _from_array3(np.load(io.BytesIO(data), allow_pickle=False), unit, spacing, data)
+
+def _from_volume_file(file, unit=None):
+    "A NIfTI, NRRD or MHA file -> Scan."
+    data = _whole(file)
+    kind = _kind(data[:1024])
+    if kind == "MHA":
+        block = _from_mha(data, file.parent if isinstance(file, Path) else None)
+    else:
+        block = _from_nrrd(data) if kind == "NRRD" else _from_nifti(data)
+    block.source["sha256"] = hashlib.sha256(data).hexdigest()
+    return _from_grid(block, unit)
+
+# %% ../nbs/01_series.ipynb #48248b3e
+def _as_file(x):
+    "A path or bytes as something that opens; a folder as its path."
+    if isinstance(x, (bytes, bytearray, memoryview)):
+        return _Bytes(bytes(x))
+    if not isinstance(x, (str, os.PathLike)):
+        raise ScanError(f"An object of type {type(x).__name__} is not a scan: pass a path, bytes, a NumPy array or a Scan.")
+    path = Path(x)
+    if not path.exists():
+        raise ScanError("There is no such file or folder, so nothing was read: check the path.")
+    if not path.is_dir() and not path.is_file():
+        raise ScanError("This is a device or a pipe, which may never end: save the study to a file first.")
+    return path
+
+def _from_file(file, unit, spacing, series):
+    "A file that opens, or a folder -> Scan."
+    if isinstance(file, Path) and file.is_dir():
+        return _from_found(*_choose(*_find(_files(file)), series))
+    kind = _kind(_head(file))
+    if kind == "DICOMDIR" and isinstance(file, Path):
+        return _from_found(*_choose(*_find(_files(file.parent)), series))
+    if kind == "ZIP":
+        return _from_zip(file, series)
+    if kind in VOLUMES:
+        return _from_volume_file(file, unit)
+    if kind == "NPY":
+        return _from_npy3(file, unit, spacing)
+    if kind == "DICOM":
+        return _from_found(*_choose(*_find([file]), series))
+    what = {"picture": "a picture", "DICOMDIR": "a DICOMDIR, a table of contents without its slices"}.get(kind, "of an unknown kind")
+    raise ScanError(f"The file is {what}, which is no volume: bring a folder or ZIP archive of DICOM slices, or NIfTI, NRRD or MHA.")
+
+def read_series(x:str|os.PathLike|bytes|np.ndarray|Series|Scan, # a folder, a file or its bytes, a 3-D array, what `find_series` found, or a Scan, which passes through
+                series:str|None=None,         # SeriesInstanceUID, where there are several; None: the axial CT with the most slices
+                name:str|None=None,           # instead of the file's or folder's own
+                unit:str|None=None,           # "HU" or "gray", for arrays, NIfTI, NRRD and MHA; DICOM says so itself
+                spacing:float|tuple|None=None # mm, one number or (slice, row, col), for arrays
+               )->Scan: # pixels (slices, rows, cols) in the normal form
+    "Read a whole study as one volume; raises `ScanError`."
+    if unit not in (None, "HU", "gray"):
+        raise ScanError(f"The unit {str(unit)[:20]!r} is not known, and numbers mean nothing without one: pass 'HU' or 'gray'.")
+    if isinstance(x, Scan):
+        return replace(x, name=name or x.name)
+    with _clearly("The study"):
+        if isinstance(x, np.ndarray):
+            scan = _from_array3(x, unit, spacing)
+        else:
+            scan = _from_found(x) if isinstance(x, Series) else _from_file(_as_file(x), unit, spacing, series)
+    if spacing is not None and not np.allclose(_check_spacing(spacing, scan.pixels.shape), scan.spacing, rtol=0.01):
+        scan = replace(scan, warnings=(*scan.warnings, "The file says {:.3g} x {:.3g} x {:.3g} mm, so the given spacing was not used.".format(*scan.spacing)))
+    return replace(scan, name=name or (scan_name(x) if isinstance(x, (str, os.PathLike)) else scan.name))
+
+# %% ../nbs/01_series.ipynb #6fdb12ec
+def is_series(x # whatever a user brings
+             )->bool: # for `read_series`; else for `read_scan`
+    "Is this a study: a folder, DICOMDIR, ZIP, NIfTI, NRRD, MHA, a DICOM file of several frames, a volume?"
+    if isinstance(x, Scan):
+        return x.pixels.ndim == 3
+    if isinstance(x, np.ndarray):
+        return x.ndim == 3 and not _is_colour(x)
+    if isinstance(x, Series):
+        return True
+    try:
+        with _clearly("The file"):
+            file = _as_file(x)
+            return isinstance(file, Path) and file.is_dir() or _is_volume(file)
+    except ScanError:   # nothing that can be read: read_scan says so
+        return False
+
+def _is_volume(file):
+    "Does this file hold more than one slice?"
+    kind = _kind(_head(file))
+    if kind == "NPY":
+        shape, dtype = _npy_header(file)
+        return len(shape) == 3 and not (dtype == np.uint8 and shape[-1] in (3, 4))
+    return kind in (*VOLUMES, "ZIP", "DICOMDIR") or kind == "DICOM" and len(_slices(file)) > 1
