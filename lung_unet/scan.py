@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MIN_SIDE', 'SPACING_RANGE', 'MAX_EXTENT', 'LUMA', 'AIR', 'PADDING', 'FORMATS', 'STDERR',
-           'SECONDARY_CAPTURE', 'ENHANCED_CT', 'NO_SPACING', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS',
-           'ScanError', 'Scan', 'hush', 'sniff', 'scan_name', 'read_scan', 'bundled']
+           'SECONDARY_CAPTURE', 'ENHANCED_CT', 'DEFLATED', 'NO_SPACING', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM',
+           'ENDINGS', 'ScanError', 'Scan', 'hush', 'sniff', 'scan_name', 'read_scan', 'bundled']
 
 # %% ../nbs/00_scan.ipynb #5f8a0b1c
 import hashlib
@@ -65,15 +65,15 @@ SPACING_RANGE = (0.01, 20.0)   # mm, from a finely enlarged picture to a coarse 
 MAX_EXTENT = 2000.0            # mm, more than any scanner's field of view
 
 def _check_spacing(spacing, shape):
-    "`spacing` as (row, col) in mm, or a ScanError."
+    "`spacing` in mm, one number for each axis of `shape`, or a ScanError."
     try:
-        pair = (float(spacing),) * 2 if np.ndim(spacing) == 0 else tuple(float(s) for s in spacing)
+        mm = (float(spacing),) * len(shape) if np.ndim(spacing) == 0 else tuple(float(s) for s in spacing)
     except (TypeError, ValueError):
-        pair = ()
-    if len(pair) != 2 or not all(SPACING_RANGE[0] <= s <= SPACING_RANGE[1] and s * n <= MAX_EXTENT for s, n in zip(pair, shape, strict=True)):
-        raise ScanError(f"A spacing of {str(spacing)[:40]} mm cannot be right for {shape[0]} x {shape[1]} pixels: "
-                        "give the distance between pixel centres in mm, for example 0.7 or (0.7, 0.7).")
-    return pair
+        mm = ()
+    if len(mm) != len(shape) or not all(SPACING_RANGE[0] <= s <= SPACING_RANGE[1] and s * n <= MAX_EXTENT for s, n in zip(mm, shape)):
+        raise ScanError(f"A spacing of {str(spacing)[:40]} mm cannot be right for {' x '.join(map(str, shape))} pixels: "
+                        f"give the distance between pixel centres in mm, for example 0.7 or {(0.7,) * len(shape)}.")
+    return mm
 
 # %% ../nbs/00_scan.ipynb #4f7b3d55
 def _ends(values):
@@ -130,8 +130,8 @@ def _check_array(a):
         kind = "records" if a.dtype.names else a.dtype.name
         raise ScanError(f"The array holds {kind}, which are neither gray values nor Hounsfield units: {fix}.")
     if a.ndim == 3 and not _is_colour(a):
-        raise ScanError(f"The array has shape {a.shape}, a volume or a colour picture that is not uint8, "
-                        f"and read_scan takes one slice: {fix}, or uint8 (rows, cols, 3).")
+        raise ScanError(f"The array has shape {a.shape}, a volume or a colour picture that is not uint8, and read_scan "
+                        f"takes one slice: {fix}, or uint8 (rows, cols, 3), or give a volume to read_series.")
     if a.ndim not in (2, 3):
         raise ScanError(f"The array is {a.ndim}-dimensional, and a slice has two dimensions: {fix}.")
     _check_size(*a.shape[:2])
@@ -242,28 +242,34 @@ def _floats(ds, key, n=1):
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"   # this and what lies below it, as SOP class UIDs
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2."
 
-def _check_dicom(ds):
-    "Refuse a DICOM object that is not a single CT slice."
+def _is_capture(ds):
+    "Is this a screenshot in a DICOM file, without Hounsfield units?"
+    gray = (_text(ds, "PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME")
+    return (_text(ds, "SOPClassUID") or "").startswith(SECONDARY_CAPTURE) or not gray or ds.get("SamplesPerPixel", 1) != 1
+
+def _check_dicom(ds, frames=False):
+    "Refuse a DICOM object that is not CT, or, unless `frames`, not a single slice."
     modality, kind = (_text(ds, "Modality") or "").upper()[:16], _text(ds, "SOPClassUID") or ""
     if not ds.get("Rows") or not ds.get("Columns") or "PixelData" not in ds:
         raise ScanError(f"The DICOM file holds no picture or was cut short (modality {modality or 'not given'}): "
                         "copy it again, or choose one of the CT slices beside it.")
-    gray = (_text(ds, "PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME")
-    if kind.startswith(SECONDARY_CAPTURE) or not gray or ds.get("SamplesPerPixel", 1) != 1:
+    if _is_capture(ds):
         raise ScanError("The DICOM file is a secondary capture, a screenshot without Hounsfield units: "
                         "choose the original CT slice, or save it as PNG to have it read as gray.")
     if modality not in ("CT", ""):
         raise ScanError(f"The DICOM file is of modality {modality}, and the model has only learned CT: "
                         "choose a CT slice of the chest.")
-    if (_floats(ds, "NumberOfFrames") or (1,))[0] > 1 or kind.startswith(ENHANCED_CT):
+    if not frames and ((_floats(ds, "NumberOfFrames") or (1,))[0] > 1 or kind.startswith(ENHANCED_CT)):
         raise ScanError("The DICOM file holds several frames, and read_scan takes one slice: "
-                        "export the series as one file a slice.")
+                        "give it to read_series, or export the series as one file a slice.")
     _check_size(int(ds.Rows), int(ds.Columns))
 
 # %% ../nbs/00_scan.ipynb #e8b4a095
+DEFLATED = b"1.2.840.10008.1.2.1.99"   # a transfer syntax
+
 def _check_deflated(data):
     "Refuse a deflated DICOM file that would unpack to more than fits (pydicom unpacks it whole)."
-    if b"1.2.840.10008.1.2.1.99" not in data[:1024]:
+    if DEFLATED not in data[:1024]:
         return
     start = 144 + int.from_bytes(data[140:144], "little")   # preamble, DICM, and the length of the file meta group
     if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], MAX_BYTES)) == MAX_BYTES:
@@ -355,13 +361,13 @@ def _dicom_doubts(ds):
     return tuple(doubts)
 
 # %% ../nbs/00_scan.ipynb #a29a2673
-def _open_dicom(data):
-    "Parse a DICOM file and judge it before its pixels are decoded."
+def _open_dicom(data, frames=False):
+    "Parse a DICOM file and judge it before its pixels are decoded; `frames`: may it hold several?"
     import pydicom  # here, because a picture does not need it
 
     _check_deflated(data)
     ds = pydicom.dcmread(io.BytesIO(data), force=True)
-    _check_dicom(ds)
+    _check_dicom(ds, frames)
     if "TransferSyntaxUID" not in getattr(ds, "file_meta", {}):   # a bare data set, without preamble and file meta
         implicit, _ = ds.original_encoding
         ds.file_meta = pydicom.dataset.FileMetaDataset()
@@ -461,7 +467,7 @@ def _decode(read, data, unit):
 
 # %% ../nbs/00_scan.ipynb #144b53c9
 ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".dcm", ".dicom", ".ima",
-           ".nii", ".gz", ".nrrd", ".mha", ".zip"}
+           ".nii", ".gz", ".nrrd", ".mha", ".mhd", ".zip"}
 
 def scan_name(path:os.PathLike|str, # a file or a folder
              )->str: # its name without its endings
