@@ -163,5 +163,8 @@ def dicom_seg(scan:Scan,         # with headers
         warnings.simplefilter("ignore", UserWarning)   # pydicom's quote the header, which names the patient
         frames = np.stack([on_header(marked, scan, k) for k in range(len(marked))]) if marked.ndim == 3 else marked[None]
         frames = frames if fractional else frames.astype(np.uint8 if count < 256 else np.uint16)
-        _build(scan, frames, names, model, by_hand, deidentify).save_as(stream, enforce_file_format=True)
+        try:
+            _build(scan, frames, names, model, by_hand, deidentify).save_as(stream, enforce_file_format=True)
+        except (ValueError, TypeError, AttributeError) as e:   # whose own words may quote the header
+            raise ScanError(f"The DICOM headers are not as a SEG needs them ({type(e).__name__}): leave out the SEG, or export the series again.") from e
     return stream.getvalue()

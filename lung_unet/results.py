@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DISPLAY_WINDOW', 'SCHEMA', 'DISCLAIMER', 'VOLUME_SCHEMA', 'SCHEMAS', 'IDENTIFYING', 'LESION_KEYS',
-           'VOLUME_LESION_KEYS', 'RESERVED', 'display_image', 'Segmentation', 'draw_slice', 'draw_findings',
-           'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'files_of', 'write_files']
+           'VOLUME_LESION_KEYS', 'RESERVED', 'FILE_ENDS', 'display_image', 'Segmentation', 'draw_slice',
+           'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'files_of', 'write_files']
 
 # %% ../nbs/12_results.ipynb #89b1cfcb
 import io
@@ -210,6 +210,8 @@ def _png(picture):
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return stream.getvalue()
+
+FILE_ENDS = "_overlay.png", "_mask.png", "_mask.nii.gz", "_seg.dcm", ".json"   # what the files of a result may end in
 
 def files_of(seg:Segmentation,
              name:str, # what the files begin with
