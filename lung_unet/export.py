@@ -45,20 +45,21 @@ def header_affine(ds # the header of one slice
 
 def on_header(array:np.ndarray, # (slices, rows, cols), on the grid of the scan
               scan:Scan,        # the volume
-              k:int,            # which slice
-             )->np.ndarray: # (rows, cols) of its header
-    "One slice of an array, turned as its DICOM header has it."
-    ds = scan.headers[k]
-    trace = np.linalg.inv(scan.affine) @ header_affine(ds)
-    turn = trace[1:3, 1:3].round().astype(int)
-    corners = np.array([(0, 0, 0, 1), (0, int(ds.Rows) - 1, int(ds.Columns) - 1, 1)]) @ trace.T
-    inside = np.array([k, *np.array(array.shape[1:]) - 1])
-    exact = np.abs(np.abs(turn).sum(0) - 1).max() == 0 and np.allclose(np.sort(corners[:, :3], 0), [(k, 0, 0), inside], atol=0.1)
-    if not exact:
+              ds,               # one of its headers
+             )->np.ndarray: # (rows, cols) of that header
+    "The plane of an array that lies on a DICOM slice, turned as its header has it."
+    trace = np.linalg.inv(scan.affine) @ header_affine(ds)          # from a pixel of the header to an index of the scan
+    corners = (np.array([(0, 0, 0, 1), (0, int(ds.Rows) - 1, int(ds.Columns) - 1, 1)]) @ trace.T)[:, :3]
+    turn = trace[:3, 1:3].round().astype(int)                       # how rows and columns of the header run along the scan's axes
+    across = int(np.abs(turn).sum(1).argmin())                      # the scan's axis that they do not run along
+    low, high = np.zeros(3), np.array(array.shape) - 1.0
+    low[across] = high[across] = corners[0, across].round()
+    if not (np.abs(turn).sum(0) == 1).all() or not np.allclose(np.sort(corners, 0), [low, high], atol=0.4) or not 0 <= low[across] < array.shape[across]:
         raise ScanError("The pixels of the DICOM headers do not lie on those of the volume, so a SEG would be misplaced: "
                         "leave out the SEG, or read the series again.")
-    flat = array[k] if turn[0, 0] else array[k].T
-    return flat[::turn[:, 0].sum(), ::turn[:, 1].sum()]
+    plane = array.take(int(low[across]), axis=across)
+    plane = plane if turn[:, 0].nonzero()[0] < turn[:, 1].nonzero()[0] else plane.T
+    return plane[::turn[:, 0].sum(), ::turn[:, 1].sum()]
 
 # %% ../nbs/09_export.ipynb #1c3000de
 NUMBERS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}   # of which there are so many
@@ -80,8 +81,11 @@ def check_source(scan:Scan):
     if not scan.headers:
         raise ScanError("The scan did not come from DICOM, and a SEG must name the DICOM pictures it belongs to: "
                         "leave out the SEG, or bring the DICOM files.")
+    if any(_value(ds, "NumberOfFrames") not in (None, 1) for ds in scan.headers):
+        raise ScanError("The DICOM file holds several frames, and a SEG can only be made for series of one file a slice: "
+                        "leave out the SEG, or export the series as single slices.")
     missing = [key for key in PLACE if any(_value(ds, key) is None for ds in scan.headers)]
-    if missing or len(scan.headers) != (len(scan.pixels) if scan.pixels.ndim == 3 else 1):
+    if missing or scan.pixels.size != sum(int(ds.Rows) * int(ds.Columns) for ds in scan.headers):
         what = f"say nothing of {missing[0]}" if missing else "are not one for each slice"
         raise ScanError(f"The DICOM headers {what}, so a SEG could not say where it belongs: leave out the SEG, or export the series again.")
 
@@ -161,7 +165,7 @@ def dicom_seg(scan:Scan,         # with headers
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)   # pydicom's quote the header, which names the patient
-        frames = np.stack([on_header(marked, scan, k) for k in range(len(marked))]) if marked.ndim == 3 else marked[None]
+        frames = np.stack([on_header(marked, scan, ds) for ds in scan.headers]) if marked.ndim == 3 else marked[None]
         frames = frames if fractional else frames.astype(np.uint8 if count < 256 else np.uint16)
         try:
             _build(scan, frames, names, model, by_hand, deidentify).save_as(stream, enforce_file_format=True)
