@@ -145,6 +145,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'lung_unet.lesions._edge_points': ('lesions.html#_edge_points', 'lung_unet/lesions.py'),
                                    'lung_unet.lesions._key_slice': ('lesions.html#_key_slice', 'lung_unet/lesions.py'),
                                    'lung_unet.lesions._lengths': ('lesions.html#_lengths', 'lung_unet/lesions.py'),
+                                   'lung_unet.lesions._marked_box': ('lesions.html#_marked_box', 'lung_unet/lesions.py'),
                                    'lung_unet.lesions._measure': ('lesions.html#_measure', 'lung_unet/lesions.py'),
                                    'lung_unet.lesions._measure_3d': ('lesions.html#_measure_3d', 'lung_unet/lesions.py'),
                                    'lung_unet.lesions._place': ('lesions.html#_place', 'lung_unet/lesions.py'),

@@ -32,7 +32,7 @@ def nifti(array:np.ndarray, # (slices, rows, cols), on the grid of the scan
     image.set_sform(image.affine, code=int(known))
     image.set_qform(image.affine if straight else None, code=int(known and straight))   # which cannot hold a sheared grid
     image.header.set_xyzt_units("mm" if scan.spacing else "unknown")
-    return gzip.compress(image.to_bytes(), mtime=0)
+    return gzip.compress(image.to_bytes(), 6, mtime=0)
 
 # %% ../nbs/09_export.ipynb #81f58ba7
 def header_affine(ds # the header of one slice

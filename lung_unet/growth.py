@@ -12,7 +12,6 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from .lesions import lung_box
 from .scan import ScanError
 
 # %% ../nbs/16_growth.ipynb #9ff7d92c

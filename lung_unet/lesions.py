@@ -33,17 +33,24 @@ class Lesion:
 # %% ../nbs/10_lesions.ipynb #c898e99f
 MIN_PIXELS = 12   # smaller pieces are not reported
 
+def _marked_box(mask):
+    "Slices of the box around what is marked."
+    axes = range(np.ndim(mask))
+    marked = [np.flatnonzero(np.any(mask, axis=tuple(other for other in axes if other != axis))) for axis in axes]
+    return tuple(slice(m[0], m[-1] + 1) for m in marked)
+
 def components(mask:np.ndarray, # (rows, cols) or (slices, rows, cols), bool
                min_pixels:int=1, # smaller ones are left out
               )->tuple: # labels of the same shape, 0 outside and 1, 2, ... inside; sizes in pixels, sizes[0] belonging to label 1
     "The pieces of a mask, pixels being neighbours by side or corner (voxels by side, edge or corner)."
-    labels, n = ndimage.label(mask, np.ones((3,) * np.ndim(mask), int))
-    marked = labels > 0
-    inside = labels[marked]            # few of a volume's voxels
-    sizes = np.bincount(inside, minlength=n + 1)
+    labels = np.zeros(np.shape(mask), np.int32)
+    if not np.any(mask): return labels, np.zeros(0, int)
+    box = _marked_box(mask)            # a small part of most volumes
+    pieces, n = ndimage.label(mask[box], np.ones((3,) * labels.ndim, int))
+    sizes = np.bincount(pieces.ravel(), minlength=n + 1)
     keep = sizes >= min_pixels
     keep[0] = False
-    labels[marked] = (np.cumsum(keep) * keep)[inside]
+    labels[box] = (np.cumsum(keep) * keep)[pieces]
     return labels, sizes[keep]
 
 # %% ../nbs/10_lesions.ipynb #67a3d9cc
@@ -97,7 +104,9 @@ def lesion_labels(mask:np.ndarray, # (rows, cols) or (slices, rows, cols), bool
     labels, sizes = components(mask, min_pixels)
     rank = np.zeros(len(sizes) + 1, labels.dtype)
     rank[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, len(sizes) + 1)
-    return rank[labels]
+    marked = labels > 0
+    labels[marked] = rank[labels[marked]]
+    return labels
 
 def find_lesions(mask:np.ndarray,                  # (rows, cols), bool
                  probability:np.ndarray|None=None, # (rows, cols), 0..1; without it lesions have no confidence
