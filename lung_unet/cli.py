@@ -15,7 +15,7 @@ import traceback
 from dataclasses import fields
 from pathlib import Path
 
-from .results import DISCLAIMER, SCHEMA, safe_name
+from .results import DISCLAIMER, FILE_ENDS, SCHEMAS, safe_name
 from .scan import ENDINGS, ScanError, bundled, hush, scan_name, sniff
 
 # %% ../nbs/51_cli.ipynb #1b2dc2de
@@ -44,14 +44,14 @@ def _fail(e, args, *about):
 def _is_ours(path):
     "Is this a JSON file that `predict` wrote?"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["schema"] == SCHEMA
+        return json.loads(path.read_text(encoding="utf-8"))["schema"] in SCHEMAS
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 def _is_result(path):
-    "Is this an overlay or a mask that `predict` wrote?"
-    name = path.name.removesuffix("_overlay.png").removesuffix("_mask.png")
-    return name != path.name and _is_ours(path.with_name(name + ".json"))
+    "Is this an overlay, a mask or a SEG that `predict` wrote?"
+    ends = [end for end in FILE_ENDS if path.name.endswith(end) and end != ".json"]
+    return any(_is_ours(path.with_name(path.name.removesuffix(end) + ".json")) for end in ends)
 
 def _kind(path):
     "What a file in a folder is: sniffed, or 'picture' where only its ending says so, or None."
@@ -96,7 +96,7 @@ def number_names(paths:list, # of files
 # %% ../nbs/51_cli.ipynb #33241d55
 def _check_free(out, name):
     "Refuse to replace files that `predict` did not write."
-    taken = [path for end in ("_overlay.png", "_mask.png", ".json") if (path := out / f"{name}{end}").exists()]
+    taken = [path for end in FILE_ENDS if (path := out / f"{name}{end}").exists()]
     if taken and not _is_ours(out / f"{name}.json"):
         raise ScanError(f"{taken[0].name} is already in the output folder and was not written by lung-unet, "
                         "so it was left alone: choose another --out.")
@@ -105,7 +105,9 @@ def _predict_one(segmenter, path, name, args):
     "One input from file to files."
     _check_free(Path(args.out), name)
     seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold)
-    seg.save(args.out, name=name, deidentify=args.deidentify)
+    written = seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg)
+    for end in FILE_ENDS:   # an earlier call's SEG would belie the new mask
+        if (old := Path(args.out) / f"{name}{end}") not in written: old.unlink(missing_ok=True)
     return seg
 
 # %% ../nbs/51_cli.ipynb #396d6c19
@@ -321,12 +323,14 @@ def _predict_options(parser):
     parser.add_argument("inputs", nargs="+", metavar="INPUT",
                         help="a picture, a DICOM or NPY file, a folder of pictures, or the word sample")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for NAME_overlay.png, NAME_mask.png and NAME.json")
+    parser.add_argument("--seg", action="store_true", help="write NAME_seg.dcm too, a DICOM segmentation; the input must be DICOM")
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T",
                         help="mark pixels of at least this probability (the model's own)")
     parser.add_argument("--spacing", type=_number(0, 20), metavar="MM",
                         help="mm between pixel centres, where the files do not say; a file that does is believed")
     parser.add_argument("--deidentify", action="store_true",
-                        help="call the results scan_0001, scan_0002 ..., in the order of the inputs, and keep no UIDs and no fingerprints")
+                        help="call the results scan_0001, scan_0002 ..., in the order of the inputs, and keep no UIDs, no fingerprints, "
+                             "and in a SEG no patient and no dates")
     _add_model(parser)
 
 def _train_options(parser):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MIN_SIDE', 'SPACING_RANGE', 'MAX_EXTENT', 'LUMA', 'AIR', 'PADDING', 'FORMATS', 'STDERR',
            'SECONDARY_CAPTURE', 'ENHANCED_CT', 'DEFLATED', 'NO_SPACING', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM',
-           'ENDINGS', 'ScanError', 'Scan', 'hush', 'sniff', 'scan_name', 'read_scan', 'bundled']
+           'ENDINGS', 'ScanError', 'Headers', 'Scan', 'hush', 'sniff', 'scan_name', 'read_scan', 'bundled']
 
 # %% ../nbs/00_scan.ipynb #5f8a0b1c
 import hashlib
@@ -29,6 +29,11 @@ class ScanError(ValueError):
     "What came in cannot be read as a scan; the message says what it was, why it matters and what to do."
 
 # %% ../nbs/00_scan.ipynb #b3b878de
+class Headers(tuple):
+    "DICOM headers, which name the patient: neither printed nor pickled."
+    def __repr__(self): return f"<{len(self)} headers>" if self else "()"
+    def __reduce__(self): return Headers, ()
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Scan:
     "Pixels with their unit, their size in mm, where they came from, and what looked odd on the way in."
@@ -39,7 +44,10 @@ class Scan:
     source: dict = field(default_factory=dict)  # format, sha256 and what the header said; never who the patient is
     warnings: tuple = ()                        # sentences
     affine: np.ndarray | None = None            # of a volume: (4, 4), from (slice, row, col, 1) to mm in the patient, LPS
-    headers: tuple = ()                         # of a DICOM volume: the headers without pixels, one a slice, for DICOM out; in memory only
+    headers: tuple = ()                         # of DICOM: the headers without pixels, one a slice, for DICOM out; in memory only
+
+    def __post_init__(self):
+        object.__setattr__(self, "headers", Headers(self.headers))
 
     def __repr__(self):
         size = " x ".join(str(n) for n in self.pixels.shape)
@@ -376,6 +384,15 @@ def _open_dicom(data, frames=False):
     _check_decoder(ds.file_meta.TransferSyntaxUID)
     return ds
 
+def _header(ds):
+    "The header without pixels and drawings, detached from the bytes of its file and not decoded before it is asked for."
+    import pydicom
+
+    header = pydicom.Dataset()
+    header.update({tag: ds.get_item(tag) for tag in ds.keys() if tag.group < 0x6000})
+    header.set_original_encoding(*ds.original_encoding, ds.original_character_set)
+    return header
+
 def _from_dicom(data, unit=None):
     "The bytes of one DICOM CT slice, with or without preamble -> Scan; the header states the unit."
     ds = _open_dicom(data)
@@ -386,10 +403,10 @@ def _from_dicom(data, unit=None):
     if 0 <= stored.min() and stored.max() <= 255 and not any(_floats(ds, "RescaleIntercept") or ()):
         doubts += ("The DICOM file holds gray values from 0 to 255 instead of Hounsfield units, so it was read as gray.",)
         scan = _from_numbers(stored.astype(np.uint8))
-        return replace(scan, spacing=spacing, source=source | scan.source, warnings=doubts)
+        return replace(scan, spacing=spacing, source=source | scan.source, warnings=doubts, headers=(_header(ds),))
     hu, odd = _rescale(ds, stored)
     hu, odder = _clean_hu(_pad(ds, stored, hu))
-    return Scan(hu, "HU", spacing, source=source, warnings=doubts + odd + odder)
+    return Scan(hu, "HU", spacing, source=source, warnings=doubts + odd + odder, headers=(_header(ds),))
 
 # %% ../nbs/00_scan.ipynb #6a0cd9a2
 OTHER_FILES = {b"%pdf": "a PDF document", b"pk": "a ZIP archive or an office document", b"<svg": "an SVG drawing",
