@@ -108,6 +108,10 @@ def _check_volume(shape):
         raise ScanError("The series has a single slice, and a volume needs at least two: read it as a slice, or name the whole series.")
     _check_size(*map(int, shape[1:]))
 
+def _many(n, what):
+    "A number and what it counts: 1 slice, 2 slices."
+    return f"{n} {what}{'s' * (n != 1)}"
+
 @contextmanager
 def _clearly(what):
     "Whatever a decoder raises becomes one sentence about `what`; what libraries warn about on the way is dropped."
@@ -131,6 +135,19 @@ class _Bytes:
 
     def open(self, mode="rb"):
         return io.BytesIO(self.data)
+
+def _as_file(x):
+    "A path or bytes as something that opens; a folder as its path."
+    if isinstance(x, (bytes, bytearray, memoryview)):
+        return _Bytes(bytes(x))
+    if not isinstance(x, (str, os.PathLike)):
+        raise ScanError(f"An object of type {type(x).__name__} is not a scan: pass a path, bytes, a NumPy array or a Scan.")
+    path = Path(x)
+    if not path.exists():
+        raise ScanError("There is no such file or folder, so nothing was read: check the path.")
+    if not path.is_dir() and not path.is_file():
+        raise ScanError("This is a device or a pipe, which may never end: save the study to a file first.")
+    return path
 
 def _whole(file):
     "The content of a file."
@@ -281,7 +298,7 @@ class Series:
 def find_series(folder:str|os.PathLike # looked through to the bottom
                )->list: # of Series, those that `read_series` prefers first
     "The series of DICOM pictures in a folder, from their headers alone."
-    return _find(_files(Path(folder)))[0]
+    return _find(_files(_as_file(Path(folder))))[0]
 
 def _files(folder):
     "The files in a folder and below, in a fixed order; links to folders are not followed."
@@ -317,7 +334,7 @@ def _summary(uid, rows):
 def _choose(found, broken, uid=None):
     "The series that is meant, and sentences about what was left out."
     if not found:
-        raise ScanError("No DICOM picture was found" + (f", and {broken} DICOM files could not be understood" if broken else "") +
+        raise ScanError("No DICOM picture was found" + (f", and {_many(broken, 'DICOM file')} could not be understood" if broken else "") +
                         ", so there is nothing to read: name the folder that holds the slices.")
     chosen = found[0] if uid is None else next((s for s in found if s.uid == uid), None)
     if chosen is None:
@@ -325,14 +342,14 @@ def _choose(found, broken, uid=None):
                         "find_series lists those that there are.")
     if not chosen.ct:
         kinds = sorted({s.modality or "unknown" for s in (found if uid is None else [chosen])} - {"CT"})
-        what = f"of modality {', '.join(kinds)}" if kinds else "only of localizers or captured screens"
+        what = f"of modality {', '.join(kinds)}" if kinds else "localizers or captured screens"
         raise ScanError(f"The pictures here are {what}, and the model has only learned CT: choose a CT series of the chest.")
     doubts = () if chosen.modality else ("The DICOM header gives no modality; the files were read as CT.",)
     if uid is None and len(found) > 1:
         doubts += (f"There are {len(found)} series here: the {'axial ' * chosen.axial}CT with the most slices, {chosen.slices}, was read and "
-                   f"{len(found) - 1} other{'s' * (len(found) > 2)} left out; pass its SeriesInstanceUID to choose another.",)
+                   f"{_many(len(found) - 1, 'other')} left out; pass its SeriesInstanceUID to choose another.",)
     if broken:
-        doubts += (f"The headers of {broken} DICOM files could not be understood, so they were left out.",)
+        doubts += (f"Left out: {_many(broken, 'DICOM file')} that could not be understood, so that a slice may be missing at an end.",)
     return chosen, doubts
 
 # %% ../nbs/01_series.ipynb #bad70959
@@ -363,8 +380,8 @@ def _fault(slices):
     wide = np.flatnonzero(gaps > usual + slack)
     if 0 < len(wide) <= max(3, len(gaps) // 10) and gaps[wide[0]] > 1.5 * usual:
         k = wide[0]
-        return (f"About {round(gaps[wide].sum() / usual) - len(wide)} slices are missing, the first between {_where(slices[k])} and "
-                f"{_where(slices[k + 1])} mm ({usual:.3g} mm apart is usual), so volumes would be wrong: copy the whole series again.")
+        lost = _many(round(gaps[wide].sum() / usual) - len(wide), "slice")
+        return (f"The series lacks {lost}, the first between {_where(slices[k])} and {_where(slices[k + 1])} mm ({usual:.3g} mm apart is usual), so volumes would be wrong: copy the whole series again.")
     if np.abs(gaps - usual).max() > slack:
         return (f"The slices are unevenly spaced, from {gaps.min():.3g} to {gaps.max():.3g} mm where {slack:.2g} mm of difference are "
                 "tolerated, so volumes would be wrong: choose a series with one spacing.")
@@ -391,7 +408,7 @@ def _same_grid(slices):
         what = f"sizes ({', '.join(sizes[:4])})" if len(sizes) > 1 else "orientations or pixel spacings"
         raise ScanError(f"The series mixes {len(slices)} slices of different {what}, and none is the most of it: put each volume into a folder of its own.")
     left = len(slices) - len(best)
-    return best, (f"{left} slices of another size, pixel spacing or orientation were left out.",) if left else ()
+    return best, (f"Left out: {_many(left, 'slice')} of another size, pixel spacing or orientation.",) if left else ()
 
 def _alike(a, b):
     "Do two slices lie on the same kind of grid?"
@@ -408,7 +425,7 @@ def _without_twins(slices):
         if not any(digests[mate] == digests[s] for mate, _ in mates):
             kept.append((s, place))
     twins = len(slices) - len(kept)
-    return [s for s, _ in kept], (f"{twins} slices were there more than once with the same pixels; the copies were left out.",) if twins else ()
+    return [s for s, _ in kept], (f"Left out: {_many(twins, 'slice')} that had come twice, at the same place with the same pixels.",) if twins else ()
 
 def _digest(s):
     "What two copies of a slice have in common; frames of one file are never copies."
@@ -431,7 +448,7 @@ def _one_acquisition(slices):
         best = max(parts.values(), key=len)
         if 1 < len(parts) < len(slices) and _overlap(best, slices) and _fault(best) is None:
             left = len(slices) - len(best)
-            return best, (f"The series holds {len(parts)} volumes that overlap: the largest, {len(best)} slices, was read and {left} slices left out.",)
+            return best, (f"The series holds {len(parts)} volumes that overlap: the largest, {_many(len(best), 'slice')}, was read and {_many(left, 'slice')} left out.",)
     raise ScanError(fault)
 
 def _overlap(part, slices):
@@ -444,7 +461,7 @@ def _stack(slices):
     "The slices of a series that make one volume, sorted along their normal, and sentences."
     plain = [s for s in slices if s.plain]
     localizers = sum(s.localizer for s in slices)
-    doubts = (f"{localizers} localizers in the series were left out.",) if localizers else ()
+    doubts = (f"Left out: {_many(localizers, 'localizer')} in the series.",) if localizers else ()
     plain, mixed = _same_grid(plain)
     plain = [plain[k] for k in np.argsort(_along(plain), kind="stable")]
     plain, copied = _without_twins(plain)
@@ -565,7 +582,7 @@ def _check_archive(archive):
     members = archive.infolist()
     size, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
     if len(members) > MAX_MEMBERS or size > MAX_UNPACKED or size > max(MAX_PACKING * packed, 2**26):
-        raise ScanError(f"The ZIP archive would unpack to {len(members)} files of {size / 2**30:.1f} GiB from {packed / 2**20:.1f} MiB, "
+        raise ScanError(f"The ZIP archive would unpack to {_many(len(members), 'file')} and {size / 2**30:.1f} GiB from {packed / 2**20:.1f} MiB, "
                         "more than is safe: pack the one series that is meant.")
     for m in members:
         if m.flag_bits & 1:
@@ -804,20 +821,7 @@ def _from_volume_file(file, unit=None):
     block.source["sha256"] = hashlib.sha256(data).hexdigest()
     return _from_grid(block, unit)
 
-# %% ../nbs/01_series.ipynb #48248b3e
-def _as_file(x):
-    "A path or bytes as something that opens; a folder as its path."
-    if isinstance(x, (bytes, bytearray, memoryview)):
-        return _Bytes(bytes(x))
-    if not isinstance(x, (str, os.PathLike)):
-        raise ScanError(f"An object of type {type(x).__name__} is not a scan: pass a path, bytes, a NumPy array or a Scan.")
-    path = Path(x)
-    if not path.exists():
-        raise ScanError("There is no such file or folder, so nothing was read: check the path.")
-    if not path.is_dir() and not path.is_file():
-        raise ScanError("This is a device or a pipe, which may never end: save the study to a file first.")
-    return path
-
+# %% ../nbs/01_series.ipynb #37c157ae
 def _from_file(file, unit, spacing, series):
     "A file that opens, or a folder -> Scan."
     if isinstance(file, Path) and file.is_dir():
