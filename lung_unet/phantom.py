@@ -43,11 +43,11 @@ class Tumour:
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    "A drawn slice and the truth about it."
+    "A drawn slice, or a volume of them, and the truth about it."
     scan: Scan            # HU, with spacing
-    mask: np.ndarray      # bool, (rows, cols): the pixels of which a tumour fills at least half
+    mask: np.ndarray      # bool, of the scan's shape: the pixels of which a tumour fills at least half
     tumours: tuple        # of Tumour, as ordered
-    lungs: np.ndarray     # bool, (rows, cols): both lungs, with the vessels and tumours in them
+    lungs: np.ndarray     # bool, of the scan's shape: both lungs, with the vessels and tumours in them
 
 # %% ../nbs/05_phantom.ipynb #f1f812db
 LEVELS = (0, 0.15, 0.35, 0.5, 0.65, 0.85, 1)     # 0: tip of the lungs; 0.35: carina; 0.65: heart; 1: below the domes

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .scan import (AIR, DEFLATED, MAX_BYTES, PADDING, Scan, ScanError, _check_deflated, _check_size, _check_spacing,
+from .scan import (AIR, DEFLATED, PADDING, Scan, ScanError, _check_deflated, _check_size, _check_spacing,
                             _clean_hu, _ends, _floats, _is_capture, _is_colour, _open_dicom, _pad, _provenance, _rescale,
                             _text, scan_name, sniff)
 
@@ -165,39 +165,47 @@ def write_series(hu:np.ndarray,          # HU, (slices, rows, cols)
                  **header                # DICOM keywords: values, or functions of the slice's number
                 )->list: # of paths, one a slice
     "Write a volume as a DICOM CT series, one file a slice."
-    from pydicom.uid import generate_uid
+    import pydicom
 
     folder, (down, row, col, origin) = Path(folder), affine[:3].T
     folder.mkdir(parents=True, exist_ok=True)
     pixel = np.linalg.norm(row), np.linalg.norm(col)
-    series = {"StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid(), "FrameOfReferenceUID": generate_uid(),
-              "PixelSpacing": list(pixel), "ImageOrientationPatient": [*(col / pixel[1]), *(row / pixel[0])], "RescaleSlope": 1,
-              "RescaleIntercept": -1024} | header
+    geometry = {"PixelSpacing": list(pixel), "ImageOrientationPatient": [*(col / pixel[1]), *(row / pixel[0])]}
+    ds = _ct_header(hu.shape[1:], geometry)
+    _set(ds, {key: value for key, value in header.items() if not callable(value)})
+    own = {"ImagePositionPatient": lambda k: list(origin + k * down), "InstanceNumber": lambda k: k + 1,
+           "SOPInstanceUID": lambda k: pydicom.uid.generate_uid()} | header
     paths = [folder / name.format(k) for k in range(len(hu))]
     for k, path in enumerate(paths):
-        own = {"ImagePositionPatient": list(origin + k * down), "InstanceNumber": k + 1, "SOPInstanceUID": generate_uid()}
-        values = own | {key: value(k) if callable(value) else value for key, value in series.items()}
-        _write_slice(hu[k], path, values)
+        _set(ds, {key: value(k) for key, value in own.items() if callable(value)})
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.PixelData = np.round((hu[k] - float(ds.RescaleIntercept)) / float(ds.RescaleSlope)).astype("<i2").tobytes()
+        pydicom.dcmwrite(path, ds, enforce_file_format=True)
     return paths
 
-def _write_slice(hu, path, values):
-    "Write one CT slice with the header values given."
+def _ct_header(size, geometry):
+    "What the slices of a CT series have in common."
     import pydicom
 
-    stored = np.round((hu - values["RescaleIntercept"]) / values["RescaleSlope"]).astype("<i2")
     ds = pydicom.Dataset()
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     blank = dict.fromkeys(("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
                            "ReferringPhysicianName", "Manufacturer", "SeriesNumber", "AcquisitionNumber", "PositionReferenceIndicator"), "")
     plain = {"SOPClassUID": pydicom.uid.CTImageStorage, "Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
-             "Rows": hu.shape[0], "Columns": hu.shape[1], "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1,
-             "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "RescaleType": "HU", "PixelData": stored.tobytes()}
-    for key, value in (blank | plain | values).items():
-        if key.startswith(("Pixel", "Image", "Rescale")) and not isinstance(value, (bytes, str)) and np.ndim(value) and isinstance(value[0], float):
-            value = [f"{v:.10g}"[:16] for v in value]   # decimal strings have at most 16 characters
-        setattr(ds, key, value)
-    pydicom.dcmwrite(path, ds, enforce_file_format=True)
+             "Rows": size[0], "Columns": size[1], "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1,
+             "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "RescaleType": "HU", "RescaleSlope": 1, "RescaleIntercept": -1024}
+    uids = {key: pydicom.uid.generate_uid() for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+    _set(ds, blank | plain | uids | geometry)
+    return ds
+
+def _set(ds, values):
+    "Set header values; numbers in a list as decimal strings, which have at most 16 characters."
+    for key, value in values.items():
+        decimal = isinstance(value, list) and isinstance(value[0], float)
+        setattr(ds, key, [f"{v:.9g}" for v in value] if decimal else value)
+    if "SOPClassUID" in values:
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
 
 # %% ../nbs/01_series.ipynb #911c79b0
 WAYS = ("AcquisitionNumber", "ConvolutionKernel", "ImageType", "FrameType", "SliceThickness", "TemporalPositionIndex", "StackID")
@@ -277,6 +285,15 @@ class _Slice:
     @cached_property
     def normal(self):
         return np.cross(*self.axes)
+
+    @cached_property
+    def digest(self):
+        "What two copies of a slice have in common; frames of one file are never copies."
+        if self.frame is not None:
+            return id(self.file), self.frame
+        with _clearly(f"The slice at {_where(self)} mm"):
+            pixels = _open_dicom(_whole(self.file)).PixelData
+        return hashlib.sha256(pixels).digest(), _text(self.header, "RescaleSlope"), _text(self.header, "RescaleIntercept")
 
 def _slices(file):
     "The slices in a DICOM file; none where the file is something else."
@@ -416,24 +433,13 @@ def _alike(a, b):
 
 def _without_twins(slices):
     "Sorted slices without copies of the same pixels at the same place, and a sentence."
-    kept, digests, places = [], {}, _along(slices)
-    for s, place in zip(slices, places):
-        mates = list(takewhile(lambda k: place - k[1] < SAME_PLACE, reversed(kept)))
-        if mates:
-            for mate in [s, *(k[0] for k in mates)]:
-                digests.setdefault(mate, _digest(mate))
-        if not any(digests[mate] == digests[s] for mate, _ in mates):
+    kept = []
+    for s, place in zip(slices, _along(slices)):
+        mates = takewhile(lambda k, place=place: place - k[1] < SAME_PLACE, reversed(kept))
+        if not any(mate.digest == s.digest for mate, _ in mates):
             kept.append((s, place))
     twins = len(slices) - len(kept)
     return [s for s, _ in kept], (f"Left out: {_many(twins, 'slice')} that had come twice, at the same place with the same pixels.",) if twins else ()
-
-def _digest(s):
-    "What two copies of a slice have in common; frames of one file are never copies."
-    if s.frame is not None:
-        return id(s.file), s.frame
-    with _clearly(f"The slice at {_where(s)} mm"):
-        pixels = _open_dicom(_whole(s.file)).PixelData
-    return hashlib.sha256(pixels).digest(), _text(s.header, "RescaleSlope"), _text(s.header, "RescaleIntercept")
 
 # %% ../nbs/01_series.ipynb #b4b8fda5
 def _one_acquisition(slices):
@@ -575,7 +581,7 @@ def _from_found(chosen, doubts=()):
 # %% ../nbs/01_series.ipynb #4f7d5fed
 MAX_MEMBERS = 100_000
 MAX_UNPACKED = 2**32      # bytes, of all members together
-MAX_PACKING = 100         # times; CT shrinks to a half or a quarter
+MAX_PACKING = 100         # times; CT shrinks a few times at most
 
 def _check_archive(archive):
     "Refuse a ZIP archive that is a bomb, locked, or made to do harm."
@@ -850,7 +856,7 @@ def read_series(x:str|os.PathLike|bytes|np.ndarray|Series|Scan, # a folder, a fi
     if unit not in (None, "HU", "gray"):
         raise ScanError(f"The unit {str(unit)[:20]!r} is not known, and numbers mean nothing without one: pass 'HU' or 'gray'.")
     if isinstance(x, Scan):
-        return replace(x, name=name or x.name)
+        return replace(x, name=name) if name else x
     with _clearly("The study"):
         if isinstance(x, np.ndarray):
             scan = _from_array3(x, unit, spacing)
