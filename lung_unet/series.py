@@ -83,7 +83,7 @@ def _geometry(affine, shape):
     down, row, col = affine[:3, :3].T
     normal = np.cross(col, row)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or _angle(row, col) < 89:
-        raise ScanError("The rows and columns do not stand at right angles in the patient, so no length can be measured: export the series again.")
+        raise ScanError("The distances and directions in the header make no grid in the patient, so nothing can be measured: export the series again.")
     spacing = _check_spacing((abs(down @ normal) / np.linalg.norm(normal), np.linalg.norm(row), np.linalg.norm(col)), shape)
     if max(spacing[1:]) > MAX_RATIO * min(spacing[1:]):
         raise ScanError(f"Axial pictures of this stack would have pixels of {spacing[1]:.3g} x {spacing[2]:.3g} mm, and the model has "
@@ -223,8 +223,7 @@ def _headers(file):
             return []
         f.seek(0)
         if DEFLATED in head:
-            _check_deflated(f.read())
-            f.seek(0)
+            _check_deflated(_whole(file))
         ds = pydicom.dcmread(f, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
     if not ds.get("Rows") and _text(ds, "Modality") == "CT":
         raise ScanError("The header of a CT slice was cut short: copy it again.")
@@ -600,7 +599,7 @@ def _check_archive(archive):
 
 def _from_zip(file, series):
     "A ZIP archive of DICOM slices, or of one NIfTI, NRRD or MHA file -> Scan."
-    with zipfile.ZipFile(file.open("rb")) as archive:
+    with file.open("rb") as f, zipfile.ZipFile(f) as archive:
         _check_archive(archive)
         members = [zipfile.Path(archive, m.filename) for m in archive.infolist() if not m.is_dir()]
         found, broken = _find(members)
