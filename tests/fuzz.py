@@ -320,7 +320,7 @@ def work(pipe, table, seed, numbers, memory):
         for parent in seeds: outcome(parent.read, parent.data)   # everything is imported and warm
         before, said = _peak(), os.fstat(2).st_size
         if sys.platform == "linux":
-            in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            in_use = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (in_use + 2 * memory,) * 2)   # a fence, so that a fault costs no machine
         pipe.send(None)   # ready
         for n in numbers:
