@@ -27,7 +27,7 @@ from .losses import segmentation_loss
 from .metrics import dice
 from .pairs import assert_disjoint, save_split, split_by_patient
 from .synthesis import Synthesis
-from .unet import folded_weights, has_norm, unet
+from .unet import folded_weights, has_norm, load_keras, unet
 
 # %% ../nbs/24_training.ipynb #a79de774
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _start(out:Path, recipe:Recipe, init:Path|None)->tuple: # (model, ema, step,
 
 def _from_model(recipe:Recipe, init:Path)->keras.Model:
     "The network of a recipe with the weights of a `.keras` file, folded where the recipe does not normalise."
-    given = keras.models.load_model(init, compile=False, safe_mode=True)
+    given = load_keras(init)
     model = build(replace(recipe, norm=recipe.norm and has_norm(given)))
     weights = given.get_weights() if has_norm(model) else folded_weights(given)
     if [w.shape for w in weights] != [w.shape for w in model.get_weights()]:
