@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .scan import (AIR, DEFLATED, PADDING, Scan, ScanError, _check_deflated, _check_size, _check_spacing,
+from .scan import (AIR, DEFLATED, PADDING, RLE, Scan, ScanError, _check_deflated, _check_size, _check_spacing,
                             _clean_hu, _ends, _floats, _is_capture, _is_colour, _open_dicom, _pad, _provenance, _rescale,
                             _text, scan_name, sniff)
 
@@ -532,7 +532,7 @@ def _decode_into(stored, slices, convert):
                     data = _whole(s.file)
                     sha.update(data)
                     ds = _open_dicom(data, frames=s.frame is not None)
-                stored[k] = convert(s, pixel_array(ds, index=s.frame))
+                stored[k] = convert(s, pixel_array(ds, index=s.frame, decoding_plugin="pydicom" if ds.file_meta.TransferSyntaxUID == RLE else ""))
         del ds.PixelData, data
         ds.buffer = None   # else every header would keep its whole file
         headers.append(ds)

@@ -27,7 +27,7 @@ from .losses import segmentation_loss
 from .metrics import dice
 from .pairs import assert_disjoint, save_split, split_by_patient
 from .synthesis import Synthesis
-from .unet import folded_weights, has_norm, unet
+from .unet import folded_weights, has_norm, load_keras, unet
 
 # %% ../nbs/24_training.ipynb #a79de774
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ RUNS = {"first": (FIRST, FIRST.steps), "second": (SECOND, 4500), "third": (THIRD
 # %% ../nbs/24_training.ipynb #ed625c77
 def native_precision()->str:
     "`mixed_bfloat16` where the CPU computes it natively, else `float32`."
-    try: flags = Path("/proc/cpuinfo").read_text()
+    try: flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError: return "float32"
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
@@ -134,11 +134,13 @@ def mine(model:keras.Model, cases:list, recipe:Recipe, out:Path, quiet:bool)->li
 def write_atomically(path:Path, write)->None: # write: called with an open binary file
     "Write a file whole or not at all."
     part = path.with_name(path.name + ".part")
-    with open(part, "wb") as f:
-        write(f)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as f:
+            write(f)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(part, path)
+    finally: part.unlink(missing_ok=True)  # where the disk is full, half a file must not keep it full
 
 # %% ../nbs/24_training.ipynb #fd2bca1b
 AVERAGE_EVERY = 5  # steps; copying five million weights takes a tenth of a step
@@ -176,8 +178,10 @@ def export_model(recipe:Recipe, weights:list, path:Path)->None:
     model = network(recipe, "float32")
     model.set_weights(weights)
     part = path.with_name("part-" + path.name)
-    model.save(part)
-    os.replace(part, path)
+    try:
+        model.save(part)
+        os.replace(part, path)
+    finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/24_training.ipynb #8f87aeb9
 def build(recipe:Recipe)->keras.Model: # compiled
@@ -210,7 +214,7 @@ def read_log(folder:str|Path, name:str="log.csv")->list: # one dict of numbers a
     "The rows of a run's log."
     path = Path(folder)/name
     if not path.is_file(): return []
-    with open(path, newline="") as f: return [{k: float(v) for k, v in r.items() if v != ""} for r in csv.DictReader(f)]
+    with open(path, newline="", encoding="utf-8") as f: return [{k: float(v) for k, v in r.items() if v != ""} for r in csv.DictReader(f)]
 
 def show_curve(rows:list)->None:
     "Loss and validation score against steps, in place of the curve shown before."
@@ -253,7 +257,7 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
 def _same_recipe(out:Path, recipe:Recipe, split:dict)->None:
     "A folder belongs to one recipe and one split: refuse to go on with another."
     path, text = out/"recipe.json", json.dumps(asdict(recipe), indent=1)
-    if path.is_file() and json.loads(path.read_text()) != json.loads(text):
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != json.loads(text):
         raise ValueError(f"{out} holds a run of another recipe, which this one would spoil: choose another folder or the recipe in {path.name}.")
     part = out/"split.csv.new"
     save_split(split, part)
@@ -271,7 +275,7 @@ def _start(out:Path, recipe:Recipe, init:Path|None)->tuple: # (model, ema, step,
 
 def _from_model(recipe:Recipe, init:Path)->keras.Model:
     "The network of a recipe with the weights of a `.keras` file, folded where the recipe does not normalise."
-    given = keras.models.load_model(init, compile=False, safe_mode=True)
+    given = load_keras(init)
     model = build(replace(recipe, norm=recipe.norm and has_norm(given)))
     weights = given.get_weights() if has_norm(model) else folded_weights(given)
     if [w.shape for w in weights] != [w.shape for w in model.get_weights()]:

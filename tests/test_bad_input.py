@@ -86,7 +86,7 @@ def test_folder_of_bad_files_names_each(bad_files, tmp_path, capsys):
 
 
 def test_folder_without_scans(tmp_path, capsys):
-    (tmp_path / "notes.txt").write_text("my CT")
+    (tmp_path / "notes.txt").write_text("my CT", encoding="utf-8")
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "slice.png").write_bytes(encode(window()))
     assert main(["predict", str(tmp_path), "--out", str(tmp_path / "out")]) == 2

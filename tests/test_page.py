@@ -39,7 +39,7 @@ def started(command, pattern, folder=None):
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("here")
     command = [Path(sys.executable).with_name("lung-unet"), "app", "--port", "0", "--no-browser"]
-    (folder / "voila.py").write_text("open('ran', 'w').close()")   # somebody else's configuration in the folder where it is started
+    (folder / "voila.py").write_text("open('ran', 'w').close()", encoding="utf-8")   # somebody else's configuration in the folder where it is started
     process, url = started(command, r"http://127\.0\.0\.1:\d+/", folder)
     assert not (folder / "ran").exists()
     yield url
@@ -138,7 +138,7 @@ def test_correct_strike_and_undo(visit):
     page.wait_for_selector("tr.struck")
     with page.expect_download() as download:
         page.click("[data-save=json]")
-    report = json.loads(Path(download.value.path()).read_text())
+    report = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
     assert len(report["lesions"]) == rows - 1 and "by hand" in report["warnings"][-1]
     page.locator("tbody tr").first.focus()
     page.keyboard.press("Enter")
@@ -165,8 +165,9 @@ def test_several_files_at_once(visit):
     good, name = encode(to_png(a_slice().pixels)), "<img src=x onerror=alert(1)>.png"
     files = [("a.png", good), ("bad.png", b""), (name, good), ("worse.png", b"PK"), ("b.png", good)]
     page.set_input_files(".lu .files", [{"name": n, "mimeType": "image/png", "buffer": data} for n, data in files])
-    page.wait_for_function("document.querySelectorAll('.lu .strip button').length === 3")
+    page.wait_for_selector(".lu .strip button >> nth=2")
     page.wait_for_selector(".lu .status", state="hidden")
+    assert page.locator(".strip button").count() == 3
     assert page.locator(".error div").all_inner_texts()[0].startswith("bad.png: ") and page.locator(".error div").count() == 2
     assert page.locator(".lu img[src=x]").count() == 0 and "onerror" in page.inner_text(".strip")
 
