@@ -7,7 +7,7 @@ __all__ = ['TOGETHER', 'MASS', 'TOO_LARGE', 'SCANS', 'LESIONS', 'LISTED', 'THUMB
            'Item', 'Journal', 'score', 'Options', 'folder_of', 'screen_one', 'reason', 'failed', 'write_tables',
            'Worklist', 'cluster', 'feed', 'Summary', 'screen']
 
-# %% ../nbs/40_screening.ipynb #01152a42
+# %% ../nbs/40_screening.ipynb #dd992570
 import base64
 import heapq
 import html
@@ -38,7 +38,7 @@ from .scan import ENDINGS, ScanError, scan_name
 from .segmenter import Segmenter
 from .series import Series, _find, _head, _kind, _slices
 
-# %% ../nbs/40_screening.ipynb #865d2938
+# %% ../nbs/40_screening.ipynb #7657c32e
 TOGETHER = 20_000   # files, the whole studies of a patient and more
 
 def _below(folder, skip):
@@ -62,7 +62,7 @@ def _groups(folder, skip, together=TOGETHER):
     for path in inside:
         if path.is_dir() and not path.is_symlink(): yield from _groups(path, skip, together)
 
-# %% ../nbs/40_screening.ipynb #9ed4d33f
+# %% ../nbs/40_screening.ipynb #05fc4176
 def _sort(path):
     "What kind of scan a file may be: \"DICOM\", another word, or None for what is none."
     try:
@@ -91,7 +91,7 @@ def _sources(files):
     lone = [file for file, kind in kinds.items() if kind not in (None, "DICOM")]
     return [*series, *lone, *(filter(_is_broken, dicom) if broken else ())], sum(not s.ct for s in found)
 
-# %% ../nbs/40_screening.ipynb #0a7717d3
+# %% ../nbs/40_screening.ipynb #11c5ad30
 @dataclass(frozen=True)
 class Item:
     "A scan that was found."
@@ -124,7 +124,7 @@ def _item(source, root, key, # b"": none
     first = "scan" if key else safe_name(scan_name(place)).encode()[:60].decode(errors="ignore")
     return Item(f"{first}_{digest}", path.encode("utf-8", "replace").decode(), source, _state(paths, key))
 
-# %% ../nbs/40_screening.ipynb #6b1dc690
+# %% ../nbs/40_screening.ipynb #2ec90995
 class Journal:
     "What is done; the last line about a scan counts."
     def __init__(self, path, settings): # path: made if need be; settings: a dict, what was asked for
@@ -190,7 +190,7 @@ def _lock(file):
     except BlockingIOError:
         raise ScanError("Another command is writing into this output folder, and two would do everything twice: wait for it, or choose another --out.") from None
 
-# %% ../nbs/40_screening.ipynb #cbaead7d
+# %% ../nbs/40_screening.ipynb #1ecec612
 MASS = 30.0   # mm; what is longer is called a mass
 
 def score(seg:Segmentation)->float: # 0..1
@@ -201,7 +201,7 @@ def _longest_mm(seg, lesion):
     "The longest diameter in mm, estimated where the size of a pixel is."
     return lesion.longest if lesion.unit == "mm" else lesion.longest * float(np.mean(seg.spacing_used))
 
-# %% ../nbs/40_screening.ipynb #18aa9073
+# %% ../nbs/40_screening.ipynb #f4c98ec1
 @dataclass(frozen=True)
 class Options:
     "What is asked for, as every worker must know it."
@@ -240,7 +240,7 @@ def screen_one(item:Item, options:Options)->dict: # for the journal
     scan = _scan_row(item, seg, options.deidentify) | {"seconds": time.perf_counter() - start}
     return {"scan": scan, "state": item.state, "lesions": [_lesion_row(item, seg, x) for x in seg.lesions]}
 
-# %% ../nbs/40_screening.ipynb #1a92358b
+# %% ../nbs/40_screening.ipynb #00a8e33f
 TOO_LARGE = "The memory was not enough for this scan: start the command again with fewer workers."
 
 def reason(e:Exception)->str: # one sentence, without anything private
@@ -270,7 +270,7 @@ def _lesion_row(item, seg, x):
     alike = {key: getattr(x, key, None) for key in LESIONS if key not in ("scan", "x_mm", "y_mm", "z_mm")}
     return {"scan": item.name, **alike, **dict(zip(("x_mm", "y_mm", "z_mm"), getattr(x, "centre_mm", None) or (None,) * 3))}
 
-# %% ../nbs/40_screening.ipynb #ee627f64
+# %% ../nbs/40_screening.ipynb #28836862
 SCANS = {"name": str, "path": str, "series_uid": str, "reason": str, "score": float, "findings": int, "slices": int, "rows": int, "cols": int,
          "slice_mm": float, "row_mm": float, "col_mm": float, "threshold": float, "model": str, "warnings": str, "seconds": float}
 LESIONS = {"scan": str, "id": int, "longest": float, "perpendicular": float, "unit": str, "confidence": float, "volume_mm3": float,
@@ -306,7 +306,7 @@ def write_tables(journal:Journal,
         (hidden / "worklist.html").write_text(page.html(), encoding="utf-8")
         for path in hidden.iterdir(): os.replace(path, folder / path.name)
 
-# %% ../nbs/40_screening.ipynb #338f7c38
+# %% ../nbs/40_screening.ipynb #4dbdd426
 LISTED = 500   # scans, and as many failures; the tables hold all
 THUMBNAIL = 160   # px
 
@@ -328,7 +328,7 @@ It orders what to look at first. It is no probability of cancer, and a scan with
 {failures}</body></html>
 """
 
-# %% ../nbs/40_screening.ipynb #5b450fd0
+# %% ../nbs/40_screening.ipynb #5950e278
 class Worklist:
     "The page; it keeps no more of the records than it shows."
     def __init__(self, folder): self.folder, self.total, self.failed, self.first, self.failures = folder, 0, 0, [], []
@@ -377,7 +377,7 @@ def _thumbnail(path):
     small.save(stream, "JPEG", quality=75)
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
-# %% ../nbs/40_screening.ipynb #a760b5e0
+# %% ../nbs/40_screening.ipynb #62fcc409
 DEATHS = 3   # workers that a scan may cost
 DASK = {"distributed.scheduler.allowed-failures": DEATHS - 1, "distributed.worker.memory.target": False, "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False}
@@ -402,11 +402,11 @@ def cluster(scheduler:str|None=None, # address; None: this computer
         return
     board, workers = "127.0.0.1:0" if find_spec("bokeh") else None, workers or CPU_COUNT
     with dask.config.set(DASK), LocalCluster(
-            n_workers=workers, memory_limit=MEMORY_LIMIT // workers, threads_per_worker=1, processes=processes, host="127.0.0.1", dashboard_address=board,
+            n_workers=workers, memory_limit=MEMORY_LIMIT // workers, threads_per_worker=1, processes=processes, host="127.0.0.1" if processes else None, dashboard_address=board,
             silence_logs=logging.CRITICAL) as here, Client(here, set_as_default=False) as client:
         yield client
 
-# %% ../nbs/40_screening.ipynb #c51aa1e3
+# %% ../nbs/40_screening.ipynb #6c0d3b5b
 def feed(client, # of `cluster`
          items:Iterable, # taken one at a time
          task:Callable,  # item -> result, on a worker
@@ -434,7 +434,7 @@ def _ahead(iterable):
             coming = pool.submit(next, iterator, None)
             yield value
 
-# %% ../nbs/40_screening.ipynb #aaa9d98f
+# %% ../nbs/40_screening.ipynb #8d2acf5c
 @dataclass(frozen=True)
 class Summary:
     "How a run ended."
@@ -465,7 +465,7 @@ def _key(out, deidentify):
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file: file.write(secrets.token_hex(32))
     return bytes.fromhex(path.read_text())
 
-# %% ../nbs/40_screening.ipynb #6448d7ca
+# %% ../nbs/40_screening.ipynb #6749a6ef
 def _looked(root, out, key, journal):
     "Group by group: its digest, its scans, how many series were left out; a group that is done is not looked into."
     for files in _groups(root, out):
@@ -498,7 +498,7 @@ def _result(item, future, deidentify):
     except CancelledError as e:
         raise ScanError("The scheduler was lost, and what it was working on with it: start the command again, and it goes on.") from e
 
-# %% ../nbs/40_screening.ipynb #7b770c75
+# %% ../nbs/40_screening.ipynb #0a1602e2
 def screen(root:str|os.PathLike, # archive, looked through to the bottom
            out:str|os.PathLike,  # new, empty, or of an earlier run with the same options, which goes on
            scheduler:str|None=None, # address of a Dask scheduler; None: this computer
