@@ -52,7 +52,7 @@ class OpenVINOEngine:
     def many(self): # an engine
         "The same model for as many pictures at once as there are cores to use."
         cores = self.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-        return self if cores == self.streams else OpenVINOEngine(self.model, self.precision, cores, self.threads)
+        return self if self.streams > 1 or self.streams == cores else OpenVINOEngine(self.model, self.precision, cores, self.threads)
 
 # %% ../nbs/30_engine.ipynb #a9a61888
 class KerasEngine:
