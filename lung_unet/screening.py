@@ -400,9 +400,9 @@ def cluster(scheduler:str|None=None, # address; None: this computer
             raise ScanError(f"No scheduler answers at {scheduler}, so nothing was done: check the address, such as tcp://host:8786.") from e
         with client: yield client
         return
-    board, workers = "127.0.0.1:0" if find_spec("bokeh") else None, workers or CPU_COUNT
+    workers, board = workers or CPU_COUNT, "127.0.0.1:0"   # not for the network around
     with dask.config.set(DASK), LocalCluster(
-            n_workers=workers, memory_limit=MEMORY_LIMIT // workers, threads_per_worker=1, processes=processes, host="127.0.0.1" if processes else None, dashboard_address=board,
+            n_workers=workers, memory_limit=MEMORY_LIMIT // workers, threads_per_worker=1, processes=processes, host="127.0.0.1" if processes else None, dashboard_address=board, worker_dashboard_address=board,
             silence_logs=logging.CRITICAL) as here, Client(here, set_as_default=False) as client:
         yield client
 
