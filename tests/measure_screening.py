@@ -50,7 +50,7 @@ def measure(archive, out, workers):
     watcher.start()
     while run.poll() is None:
         time.sleep(0.05)
-        done = journal.read_bytes().count(b'{"scan"') if journal.exists() else 0
+        done = journal.read_bytes().count(b'\n{"scan"') if journal.exists() else 0
         moments += [time.perf_counter() - start] * (done - len(moments))
     watcher.join()
     if run.returncode: sys.exit(f"screening ended with {run.returncode}")
@@ -71,7 +71,7 @@ def _watch(pid, start, memory):
 
 def figures(moments, memory, wall, workers):
     "Numbers of one run. The rate leaves the start of the workers out; the growth is that of the largest worker over the second half."
-    half = memory[memory[:, 0] > moments[len(moments) // 2]]
+    half = memory[(memory[:, 0] > moments[len(moments) // 2]) & (memory[:, 0] <= moments[-1])]
     done = np.searchsorted(moments, half[:, 0])
     growth = np.polyfit(done, half[:, 2], 1)[0] * 100 if len(np.unique(done)) > 2 else None
     return {"workers": workers, "scans": len(moments), "wall_s": wall, "start_s": moments[0], "scans_per_s": (len(moments) - 1) / (moments[-1] - moments[0]),
