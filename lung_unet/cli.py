@@ -209,7 +209,7 @@ def screen(args):
     from lung_unet.screening import screen
 
     def tell(sentence): tqdm.write(f"lung-unet: {_printable(sentence)}", file=sys.stderr)
-    done = screen(args.root, args.out, args.scheduler, args.workers, args.seg, args.deidentify, args.model, args.threshold,
+    done = screen(args.root, args.out, args.scheduler, args.workers, args.seg, read_key(args.key) if args.deidentify else b"", args.model, args.threshold,
                   quiet=not sys.stderr.isatty(), tell=tell)
     if not done.scans:
         raise ScanError("No scan was found below that folder, so there is nothing to screen: name the folder that holds the studies.")
@@ -365,6 +365,14 @@ def _add_model(parser):
     parser.add_argument("--engine", metavar="E", choices=["openvino", "keras"], default="openvino",
                         help="openvino (fast, the default) or keras (the reference)")
 
+def _add_deidentify(parser):
+    "What the results are called and hold."
+    parser.add_argument("--deidentify", action="store_true",
+                        help="call inputs and results by ids that only the key leads back from, and keep no UIDs, no fingerprints, "
+                             "and in a SEG no patient and no dates")
+    parser.add_argument("--key", metavar="FILE", default="~/.config/lung_unet/key",
+                        help="the secret for --deidentify, made if there is none (%(default)s)")
+
 # %% ../nbs/51_cli.ipynb #c6419f11
 def _predict_options(parser):
     parser.add_argument("inputs", nargs="+", metavar="INPUT",
@@ -376,11 +384,7 @@ def _predict_options(parser):
     parser.add_argument("--spacing", type=_number(0, 20), metavar="MM",
                         help="mm between pixel centres, where the files do not say; a file that does is believed")
     parser.add_argument("--series", metavar="UID", help="which series, where a study holds several; without it the axial one with the most slices")
-    parser.add_argument("--deidentify", action="store_true",
-                        help="call inputs and results by ids that only the key leads back from, and keep no UIDs, no fingerprints, "
-                             "and in a SEG no patient and no dates")
-    parser.add_argument("--key", metavar="FILE", default="~/.config/lung_unet/key",
-                        help="the secret for --deidentify, made if there is none (%(default)s)")
+    _add_deidentify(parser)
     _add_model(parser)
 
 def _train_options(parser):
@@ -400,7 +404,7 @@ def _screen_options(parser):
     parser.add_argument("--scheduler", metavar="ADDRESS", help="join this Dask cluster, such as tcp://host:8786, instead of starting workers here")
     parser.add_argument("--workers", type=_whole, metavar="N", help="workers on this computer, of one thread each (one a core)")
     parser.add_argument("--seg", action="store_true", help="a DICOM segmentation too, for scans that came from DICOM")
-    parser.add_argument("--deidentify", action="store_true", help="names from a keyed digest, and no paths, UIDs, fingerprints; screening.key in DIR leads back: guard or delete it")
+    _add_deidentify(parser)
     parser.add_argument("--model", metavar="M", help="a .keras or .xml model; without it the one that came with the package")
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T", help="mark pixels of at least this probability (the model's own)")
 

@@ -80,7 +80,7 @@ def figures(moments, memory, wall, workers):
 
 def machine():
     "What the figures belong to."
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
     flags = {word for line in info.splitlines() if line.startswith("flags") for word in line.split()}
     packages = {name: importlib.metadata.version(name) for name in ("openvino", "dask", "distributed", "numpy", "pydicom")}
@@ -107,7 +107,7 @@ def main():
     record |= {"two_workers_against_one": two / one, "core_hours_per_1000_cts": 1000 / one / 3600}
     if args.price: record |= {"price_of_a_core_hour": args.price, "cost_per_1000_cts": args.price * 1000 / one / 3600}
     args.record.parent.mkdir(parents=True, exist_ok=True)
-    args.record.write_text(json.dumps(record, indent=1) + "\n")
+    args.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(record, indent=1))
 
 

@@ -38,7 +38,7 @@ def done(out):
 def test_killed_and_gone_on_with(archive, tmp_path):
     "SIGKILL leaves no process behind and loses nothing; the same command does what is left, and a third time does nothing."
     out = tmp_path / "out"
-    command = [sys.executable, "-c", MAIN, "screen", str(archive), "--out", str(out), "--workers", "1", "--deidentify"]
+    command = [sys.executable, "-c", MAIN, "screen", str(archive), "--out", str(out), "--workers", "1", "--deidentify", "--key", str(tmp_path / "key")]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while len(done(out)) < 2 and run.poll() is None:
         time.sleep(0.01)
@@ -56,7 +56,7 @@ def test_killed_and_gone_on_with(archive, tmp_path):
     assert all(path.stat().st_mtime_ns == then for path, then in files.items())
     rows = pq.read_table(out / "scans.parquet").to_pylist()
     assert sorted(row["name"] for row in rows) == sorted(done(out)) and sum(bool(row["reason"]) for row in rows) == 1
-    assert screen(archive, out, workers=1, processes=False, deidentify=True) == Summary(6, 1, 0, 0)
+    assert screen(archive, out, workers=1, processes=False, key=(tmp_path / "key").read_bytes()) == Summary(6, 1, 0, 0)
 
 
 def test_a_worker_that_dies_takes_one_scan_with_it(tmp_path):
@@ -75,7 +75,7 @@ def test_a_worker_that_dies_takes_one_scan_with_it(tmp_path):
         journal.add(bad)
         assert not journal.is_done("bad", "state")
         write_tables(journal, tmp_path)
-    assert "workers died" in (tmp_path / "worklist.html").read_text()
+    assert "workers died" in (tmp_path / "worklist.html").read_text(encoding="utf-8")
 
 
 def test_a_full_disk_is_not_the_scans_fault(archive, tmp_path, monkeypatch):
