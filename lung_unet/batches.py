@@ -51,9 +51,9 @@ def load_cases(pairs:list, quiet:bool=True)->list:
 # %% ../nbs/20_batches.ipynb #c0db35d1
 IGNORE = -1.0
 
-def random_affine(case:Case, size:int, rng:np.random.Generator)->np.ndarray: # (2, 3), crop pixel (x, y) -> picture pixel
+def random_affine(case:Case, size:int, rng:np.random.Generator, spacing:float=MODEL_SPACING)->np.ndarray: # (2, 3), crop pixel (x, y) -> picture pixel
     "Where a crop comes from: two in five from around a false mark where there is one, of the others three in four from around a marked pixel, the rest from anywhere; turned, mirrored and scaled."
-    scale = MODEL_SPACING / case.spacing * np.exp(rng.normal(0, 0.1) if rng.random() < 0.6 else rng.uniform(-0.45, 0.45))
+    scale = spacing / case.spacing * np.exp(rng.normal(0, 0.1) if rng.random() < 0.6 else rng.uniform(-0.45, 0.45))
     angle = np.radians(rng.uniform(-15, 15) + (90 * rng.integers(4) if rng.random() < 0.15 else 0))
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn = turn @ np.diag(rng.choice([-1, 1], 2, p=[0.5, 0.5]) if rng.random() < 0.5 else (rng.choice([-1, 1]), 1))
@@ -98,9 +98,11 @@ def random_text(x:np.ndarray, rng:np.random.Generator)->None:
     np.maximum(x, layer / np.float32(255), out=x)
 
 # %% ../nbs/20_batches.ipynb #e97dfd11
-def crop(case:Case, size:int, rng:np.random.Generator)->tuple: # (image, target), float32 (size, size)
-    "One augmented crop at the model's spacing; the target is the share of readers, or `IGNORE` beyond the edge."
-    affine = random_affine(case, size, rng)
+def crop(case:Case, size:int, rng:np.random.Generator,
+    spacing:float=MODEL_SPACING # mm a pixel of the crop, on average
+    )->tuple: # (image, target), float32 (size, size)
+    "One augmented crop; the target is the share of readers, or `IGNORE` beyond the edge."
+    affine = random_affine(case, size, rng, spacing)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     image = cv2.warpAffine(case.image, affine, (size, size), flags=flags, borderValue=0).astype(np.float32) / 255
     target = cv2.warpAffine(case.target.astype(np.float32) / 255, affine, (size, size), flags=flags, borderValue=IGNORE)
@@ -127,29 +129,31 @@ class Sampler:
 # %% ../nbs/20_batches.ipynb #cd7d6ed2
 def batch(sampler:Sampler, k:int, size:int, count:int, seed:int,
     change=lambda case, rng: case, # what happens to a case before it is cut, such as one more tumour
+    spacing:float=MODEL_SPACING, # mm a pixel
     )->tuple: # (images, targets), float32 (count, size, size, 1)
     "Batch number `k`."
     rng = np.random.default_rng((seed, k))
-    crops = [crop(change(sampler(rng), rng), size, rng) for _ in range(count)]
+    crops = [crop(change(sampler(rng), rng), size, rng, spacing) for _ in range(count)]
     return tuple(np.stack(arrays)[..., None] for arrays in zip(*crops))
 
 # %% ../nbs/20_batches.ipynb #393cdcc2
 def batches(cases:list, # from `load_cases`
-    size:int=192, # pixels at the model's spacing
+    size:int=192, # pixels
     count:int=8, # crops a batch
     seed:int=0,
     start:int=0, # first batch number
     stop:int=None, # batch number to end before; None: never
     shares:dict=None, # source -> weight
     change=lambda case, rng: case, # see `batch`
+    spacing:float=MODEL_SPACING, # mm a pixel
     ahead:int=4, # batches made beforehand, in threads
     ): # yields (k, images, targets)
     "Augmented batches from number `start` on; the next few are made while the network works."
     sampler, k = Sampler(cases, shares), start
     with ThreadPoolExecutor(2) as pool:
-        queue = [pool.submit(batch, sampler, k + i, size, count, seed, change) for i in range(ahead)]
+        queue = [pool.submit(batch, sampler, k + i, size, count, seed, change, spacing) for i in range(ahead)]
         while stop is None or k < stop:
             ready = queue.pop(0).result()
-            queue.append(pool.submit(batch, sampler, k + ahead, size, count, seed, change))
+            queue.append(pool.submit(batch, sampler, k + ahead, size, count, seed, change, spacing))
             yield k, *ready
             k += 1

@@ -6,6 +6,8 @@
 __all__ = ['ENGINES', 'BUNDLED', 'padded', 'OpenVINOEngine', 'KerasEngine', 'load_engine']
 
 # %% ../nbs/30_engine.ipynb #555cecc7
+import os, threading
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,23 +29,32 @@ class OpenVINOEngine:
 
     def __init__(self, model:str|Path, # the .keras or .xml file; its fast form lies beside it
         precision:str="auto", # "bf16", "f32", or what this CPU is good at
+        streams:int=1, # pictures computed at once
         ):
         import openvino
+        self.model, self.streams, self.local = model, streams, threading.local()
         self.card, xml, core = read_card(model), Path(model).with_suffix(".xml"), openvino.Core()
         for path in (xml, xml.with_suffix(".bin")): verify(path, self.card)
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = ("bf16" if native else "f32") if precision == "auto" else precision
-        self.compiled = core.compile_model(str(xml), "CPU", {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"})
+        self.compiled = core.compile_model(str(xml), "CPU", {
+            "INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT", "NUM_STREAMS": streams})
 
     def __call__(self, x:np.ndarray)->np.ndarray: # float32 (rows, cols), 0..1, to the same
-        "The probability of every pixel."
+        "The probability of every pixel; each thread that calls has a request of its own."
+        if not hasattr(self.local, "request"): self.local.request = self.compiled.create_infer_request()
         rows, cols = x.shape
-        return self.compiled(padded(x, self.card.multiple))[0][0, :rows, :cols, 0].astype(np.float32)
+        return self.local.request.infer([padded(x, self.card.multiple)])[0][0, :rows, :cols, 0].astype(np.float32)
+
+    @cached_property
+    def many(self): # an engine
+        "The same model for as many pictures at once as there are cores."
+        return self if self.streams > 1 else OpenVINOEngine(self.model, self.precision, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 # %% ../nbs/30_engine.ipynb #a9a61888
 class KerasEngine:
     "The `.keras` file itself, in float32: the reference."
-    name, precision = "keras", "f32"
+    name, precision, streams = "keras", "f32", 1
 
     def __init__(self, model:str|Path, precision:str="auto"):
         if precision not in ("auto", "f32"): raise ModelError(f"The Keras engine computes in f32, not {precision}: leave the precision out, or use the engine openvino.")
@@ -56,6 +67,11 @@ class KerasEngine:
         "The probability of every pixel."
         rows, cols = x.shape
         return np.asarray(self.model.predict_on_batch(padded(x, self.card.multiple)))[0, :rows, :cols, 0].astype(np.float32)
+
+    @property
+    def many(self): # an engine
+        "Itself: TensorFlow spreads one picture over the cores by its own means."
+        return self
 
 # %% ../nbs/30_engine.ipynb #14a204a3
 ENGINES = {"openvino": OpenVINOEngine, "keras": KerasEngine}

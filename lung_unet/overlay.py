@@ -165,13 +165,14 @@ def draw_overlay(image:np.ndarray,    # gray 0..1, (rows, cols)
                  lesions:Sequence=(), # `Lesion`s, to be boxed and labelled
                  footer:bool=True,    # with the strip below
                  side:int=SIDE,       # px, the longer side at least
+                 note:str="",         # more to say in the strip, such as which slice it is
                 )->Image.Image: # RGB, enlarged by a whole number if small
     "The mask laid over the picture: fill, outline, and a box and label for each lesion."
     mask, factor = np.asarray(mask, bool), _factor(np.shape(image), side)
     canvas = _canvas(image, factor)
     _outline(canvas, mask, factor, FOUND, _stroke(canvas.shape), fill=0.22)
     picture = _annotate(Image.fromarray(canvas.astype(np.uint8)), mask, lesions, factor)
-    notes = [("nothing marked", None)] * (not mask.any()) + [("sizes in px: pixel size unknown", None)] * any(s.unit == "px" for s in lesions)
+    notes = [(note, None)] * bool(note) + [("nothing marked", None)] * (not mask.any()) + [("sizes in px: pixel size unknown", None)] * any(s.unit == "px" for s in lesions)
     return _footer(picture, notes) if footer else picture
 
 # %% ../nbs/11_overlay.ipynb #543cb33d

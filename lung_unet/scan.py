@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MIN_SIDE', 'SPACING_RANGE', 'MAX_EXTENT', 'LUMA', 'AIR', 'PADDING', 'FORMATS', 'STDERR',
-           'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'NO_SPACING', 'UID', 'NUMBER', 'OTHER_FILES', 'PICTURES',
-           'BARE_DICOM', 'ENDINGS', 'ScanError', 'Scan', 'hush', 'sniff', 'scan_name', 'read_scan', 'bundled']
+           'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'DEFLATED', 'RLE', 'JPEG_2000', 'NO_SPACING', 'UID',
+           'NUMBER', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Headers', 'Scan', 'hush',
+           'sniff', 'scan_name', 'read_scan', 'bundled']
 
 # %% ../nbs/00_scan.ipynb #5f8a0b1c
 import hashlib
@@ -13,6 +14,7 @@ import io
 import math
 import os
 import re
+import struct
 import threading
 import warnings
 import zlib
@@ -30,6 +32,11 @@ class ScanError(ValueError):
     "What came in cannot be read as a scan; the message says what it was, why it matters and what to do."
 
 # %% ../nbs/00_scan.ipynb #b3b878de
+class Headers(tuple):
+    "DICOM headers, which name the patient: neither printed nor pickled."
+    def __repr__(self): return f"<{len(self)} headers>" if self else "()"
+    def __reduce__(self): return Headers, ()
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Scan:
     "Pixels with their unit, their size in mm, where they came from, and what looked odd on the way in."
@@ -40,7 +47,10 @@ class Scan:
     source: dict = field(default_factory=dict)  # format, sha256 and what the header said; never who the patient is
     warnings: tuple = ()                        # sentences
     affine: np.ndarray | None = None            # of a volume: (4, 4), from (slice, row, col, 1) to mm in the patient, LPS
-    headers: tuple = ()                         # of a DICOM volume: the headers without pixels, one a slice, for DICOM out; in memory only
+    headers: tuple = ()                         # of DICOM: the headers without pixels, one a slice, for DICOM out; in memory only
+
+    def __post_init__(self):
+        object.__setattr__(self, "headers", Headers(self.headers))
 
     def __repr__(self):
         size = " x ".join(str(n) for n in self.pixels.shape)
@@ -66,15 +76,15 @@ SPACING_RANGE = (0.01, 20.0)   # mm, from a finely enlarged picture to a coarse 
 MAX_EXTENT = 2000.0            # mm, more than any scanner's field of view
 
 def _check_spacing(spacing, shape):
-    "`spacing` as (row, col) in mm, or a ScanError."
+    "`spacing` in mm, one number for each axis of `shape`, or a ScanError."
     try:
-        pair = (float(spacing),) * 2 if np.ndim(spacing) == 0 else tuple(float(s) for s in spacing)
+        mm = (float(spacing),) * len(shape) if np.ndim(spacing) == 0 else tuple(float(s) for s in spacing)
     except (TypeError, ValueError):
-        pair = ()
-    if len(pair) != 2 or not all(SPACING_RANGE[0] <= s <= SPACING_RANGE[1] and s * n <= MAX_EXTENT for s, n in zip(pair, shape, strict=True)):
-        raise ScanError(f"A spacing of {repr(spacing)[:40]} mm cannot be right for {shape[0]} x {shape[1]} pixels: "
-                        "give the distance between pixel centres in mm, for example 0.7 or (0.7, 0.7).")
-    return pair
+        mm = ()
+    if len(mm) != len(shape) or not all(SPACING_RANGE[0] <= s <= SPACING_RANGE[1] and s * n <= MAX_EXTENT for s, n in zip(mm, shape)):
+        raise ScanError(f"A spacing of {repr(spacing)[:40]} mm cannot be right for {' x '.join(map(str, shape))} pixels: "
+                        f"give the distance between pixel centres in mm, for example 0.7 or {(0.7,) * len(shape)}.")
+    return mm
 
 # %% ../nbs/00_scan.ipynb #4f7b3d55
 def _ends(values):
@@ -131,8 +141,8 @@ def _check_array(a):
         kind = "records" if a.dtype.names else a.dtype.name
         raise ScanError(f"The array holds {kind}, which are neither gray values nor Hounsfield units: {fix}.")
     if a.ndim == 3 and not _is_colour(a):
-        raise ScanError(f"The array has shape {a.shape}, a volume or a colour picture that is not uint8, "
-                        f"and read_scan takes one slice: {fix}, or uint8 (rows, cols, 3).")
+        raise ScanError(f"The array has shape {a.shape}, a volume or a colour picture that is not uint8, and read_scan "
+                        f"takes one slice: {fix}, or uint8 (rows, cols, 3), or give a volume to read_series.")
     if a.ndim not in (2, 3):
         raise ScanError(f"The array is {a.ndim}-dimensional, and a slice has two dimensions: {fix}.")
     _check_size(*a.shape[:2])
@@ -244,38 +254,49 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"   # this and what lies below it,
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2."
 MODALITIES = {"CT", "MR", "PT", "US", "CR", "DX", "MG", "NM", "XA", "RF", "OT", "SC", "SR", "SEG", "PR", "RTDOSE", "RTPLAN", "RTSTRUCT"}
 
-def _check_dicom(ds):
-    "Refuse a DICOM object that is not a single CT slice."
+def _is_capture(ds):
+    "Is this a screenshot in a DICOM file, without Hounsfield units?"
+    gray = (_text(ds, "PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME")
+    return (_text(ds, "SOPClassUID") or "").startswith(SECONDARY_CAPTURE) or not gray or ds.get("SamplesPerPixel", 1) != 1
+
+def _check_dicom(ds, frames=False):
+    "Refuse a DICOM object that is not CT, or, unless `frames`, not a single slice."
     modality, kind = (_text(ds, "Modality") or "").upper(), _text(ds, "SOPClassUID") or ""
     named = modality if modality in MODALITIES else "unknown" if modality else "not given"   # other text could be a name
     if not ds.get("Rows") or not ds.get("Columns") or "PixelData" not in ds:
         raise ScanError(f"The DICOM file holds no picture or was cut short (modality {named}): "
                         "copy it again, or choose one of the CT slices beside it.")
-    gray = (_text(ds, "PhotometricInterpretation") or "MONOCHROME2").startswith("MONOCHROME")
-    if kind.startswith(SECONDARY_CAPTURE) or not gray or ds.get("SamplesPerPixel", 1) != 1:
+    if _is_capture(ds):
         raise ScanError("The DICOM file is a secondary capture, a screenshot without Hounsfield units: "
                         "choose the original CT slice, or save it as PNG to have it read as gray.")
     if modality not in ("CT", ""):
         raise ScanError(f"The DICOM file is of modality {named}, and the model has only learned CT: "
                         "choose a CT slice of the chest.")
-    if (_floats(ds, "NumberOfFrames") or (1,))[0] > 1 or kind.startswith(ENHANCED_CT):
+    if not frames and ((_floats(ds, "NumberOfFrames") or (1,))[0] > 1 or kind.startswith(ENHANCED_CT)):
         raise ScanError("The DICOM file holds several frames, and read_scan takes one slice: "
-                        "export the series as one file a slice.")
+                        "give it to read_series, or export the series as one file a slice.")
     _check_size(int(ds.Rows), int(ds.Columns))
 
 # %% ../nbs/00_scan.ipynb #e8b4a095
-def _check_deflated(data):
-    "Refuse a deflated DICOM file that would unpack to more than fits (pydicom unpacks it whole)."
-    if b"1.2.840.10008.1.2.1.99" not in data:
-        return
+DEFLATED, RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"   # transfer syntaxes
+JPEG_2000 = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"
+
+def _is_deflated(f):
+    "Does a DICOM file, open at its start, go on deflated? Leaves it where that part begins, as pydicom itself finds it."
     from pydicom.filereader import _read_file_meta_info, read_preamble
 
+    read_preamble(f, force=True)
+    return _read_file_meta_info(f).get("TransferSyntaxUID") == DEFLATED
+
+def _check_deflated(data):
+    "Refuse a deflated DICOM file that would unpack to more than fits (pydicom unpacks it whole)."
     stream = io.BytesIO(data)
-    read_preamble(stream, force=True)
-    meta = _read_file_meta_info(stream)   # pydicom's own, so that both agree on where the deflated part begins
-    if meta.get("TransferSyntaxUID") != "1.2.840.10008.1.2.1.99":
+    if not _is_deflated(stream):
         return
-    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), MAX_BYTES)) == MAX_BYTES:
+    unpack, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while size < MAX_BYTES and (piece := stream.read(2**16)):   # which unpacks to 64 MiB at most
+        size += len(unpack.decompress(piece))
+    if size >= MAX_BYTES:
         raise ScanError("The deflated DICOM file unpacks to more than fits into memory: export it uncompressed.")
 
 def _check_decoder(uid):
@@ -372,13 +393,13 @@ def _dicom_doubts(ds):
     return tuple(doubts)
 
 # %% ../nbs/00_scan.ipynb #a29a2673
-def _open_dicom(data):
-    "Parse a DICOM file and judge it before its pixels are decoded."
+def _open_dicom(data, frames=False):
+    "Parse a DICOM file and judge it before its pixels are decoded; `frames`: may it hold several?"
     import pydicom  # here, because a picture does not need it
 
     _check_deflated(data)
     ds = pydicom.dcmread(io.BytesIO(data), force=True)
-    _check_dicom(ds)
+    _check_dicom(ds, frames)
     if "TransferSyntaxUID" not in getattr(ds, "file_meta", {}):   # a bare data set, without preamble and file meta
         implicit, _ = ds.original_encoding
         ds.file_meta = pydicom.dataset.FileMetaDataset()
@@ -387,30 +408,53 @@ def _open_dicom(data):
     _check_decoder(ds.file_meta.TransferSyntaxUID)
     return ds
 
-def _stored(ds):
-    "The stored numbers of the one frame, float64 (rows, cols)."
-    if ds.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.5":   # RLE: the fast decoder ends on damage with what is no Exception
-        ds.pixel_array_options(decoding_plugin="pydicom")
-    stored = ds.pixel_array
+def _check_codestream(ds, frame):
+    "Refuse a JPEG 2000 picture that is of another size than its header says, for it would be unpacked whole."
+    from pydicom.encaps import get_frame
+
+    data = get_frame(ds.PixelData, frame or 0, number_of_frames=int(ds.get("NumberOfFrames") or 1))
+    at = data.find(b"\xff\x4f\xff\x51")   # start of codestream, then of the marker that gives the size
+    right, bottom, left, top = struct.unpack_from(">4I", data, at + 8) if at >= 0 else (0, 0, 0, 0)
+    if (bottom - top, right - left) != (ds.Rows, ds.Columns):
+        raise ScanError(f"The DICOM file says {ds.Rows} x {ds.Columns} pixels and holds a JPEG 2000 picture of {bottom - top} x {right - left}, "
+                        "so one of them is damaged: copy or export it again.")
+
+def _stored(ds, frame=None):
+    "The stored numbers of the only frame, or of one of several, (rows, cols)."
+    from pydicom.pixels import pixel_array
+
+    if ds.file_meta.TransferSyntaxUID in JPEG_2000:
+        _check_codestream(ds, frame)
+    plugin = "pydicom" if ds.file_meta.TransferSyntaxUID == RLE else ""   # the fast one ends on damage with what is no Exception
+    stored = pixel_array(ds, index=frame, decoding_plugin=plugin)
     if stored.ndim != 2:
         raise ScanError("The DICOM file holds more pixels than the one slice that its header describes, so it is not clear "
                         "which are meant: copy or export it again.")
-    return stored.astype(np.float64)
+    return stored
+
+def _header(ds):
+    "The header without pixels and drawings, detached from the bytes of its file and not decoded before it is asked for."
+    import pydicom
+
+    header = pydicom.Dataset()
+    header.update({tag: ds.get_item(tag) for tag in ds.keys() if tag.group < 0x6000})
+    header.set_original_encoding(*ds.original_encoding, ds.original_character_set)
+    return header
 
 def _from_dicom(data, unit=None):
     "The bytes of one DICOM CT slice, with or without preamble -> Scan; the header states the unit."
     ds = _open_dicom(data)
-    stored = _stored(ds)
+    stored = _stored(ds).astype(np.float64)
     spacing, doubts = _dicom_spacing(ds)
     doubts += _dicom_doubts(ds)
     source = _provenance(ds)
     if 0 <= stored.min() and stored.max() <= 255 and not any(_floats(ds, "RescaleIntercept") or ()):
         doubts += ("The DICOM file holds gray values from 0 to 255 instead of Hounsfield units, so it was read as gray.",)
         scan = _from_numbers(stored.astype(np.uint8))
-        return replace(scan, spacing=spacing, source=source | scan.source, warnings=doubts)
+        return replace(scan, spacing=spacing, source=source | scan.source, warnings=doubts, headers=(_header(ds),))
     hu, odd = _rescale(ds, stored)
     hu, odder = _clean_hu(_pad(ds, stored, hu))
-    return Scan(hu, "HU", spacing, source=source, warnings=doubts + odd + odder)
+    return Scan(hu, "HU", spacing, source=source, warnings=doubts + odd + odder, headers=(_header(ds),))
 
 # %% ../nbs/00_scan.ipynb #6a0cd9a2
 OTHER_FILES = {b"%pdf": "a PDF document", b"pk": "a ZIP archive or an office document", b"<svg": "an SVG drawing",
@@ -491,7 +535,7 @@ def _decode(read, data, unit):
 
 # %% ../nbs/00_scan.ipynb #144b53c9
 ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".dcm", ".dicom", ".ima",
-           ".nii", ".gz", ".nrrd", ".mha", ".zip"}
+           ".nii", ".gz", ".nrrd", ".mha", ".mhd", ".zip"}
 
 def scan_name(path:os.PathLike|str, # a file or a folder
              )->str: # its name without its endings

@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 import traitlets
 
+from .card import Card
 from .lesions import lesion_labels
 from .results import corrected, files_of, safe_name
 from .scan import ScanError, bundled, read_scan, scan_name
@@ -726,14 +727,14 @@ class Widget(anywidget.AnyWidget):
     def __init__(self, segmenter=None, # a `Segmenter`; the bundled model by default
                  **kwargs):
         segmenter = segmenter or Segmenter.load()
-        super().__init__(levels=levels(segmenter.card.threshold), **kwargs)
+        super().__init__(levels=levels(segmenter.card), **kwargs)
         self.session = Session(segmenter, lambda message, buffers: self.send(message, buffers=buffers))
         self.on_msg(lambda _, message, buffers: self.session.handle(message, buffers))
 
-def levels(threshold:float # the model's own
-          )->dict: # name -> threshold
-    "Half the model's threshold marks more, halfway from it to 1 marks less."
-    return {"sensitive": round(threshold / 2, 2), "balanced": threshold, "strict": round((1 + threshold) / 2, 2)}
+def levels(card:Card)->dict: # name -> threshold
+    "The thresholds that the model's card names; where it names none, half its own and halfway from it to 1."
+    between = {"sensitive": round(card.threshold / 2, 2), "strict": round((1 + card.threshold) / 2, 2)} | card.levels
+    return {"sensitive": between["sensitive"], "balanced": card.threshold, "strict": between["strict"]}
 
 # %% ../nbs/50_widget.ipynb #5240d7e9
 HERE = "127.0.0.1", "localhost", "::1"   # hosts that only this computer can reach

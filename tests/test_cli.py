@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pydicom
 import pytest
 from made import dicom, encode, window
 from PIL import Image
@@ -15,6 +16,7 @@ from lung_unet.scan import bundled, read_scan
 from lung_unet.segmenter import Segmenter
 
 HEAVY = {"tensorflow", "keras", "matplotlib", "jax", "torch", "pandas"}
+EXPORT = {"highdicom", "nibabel"}   # imported where they are asked for
 
 
 def lung_unet(*words):
@@ -43,7 +45,7 @@ import sys
 from lung_unet.cli import keyed_id, main
 from lung_unet.phantom import write_pairs
 code = main(["predict", "sample", "--out", {str(tmp_path / "out")!r}])
-print("HEAVY", sorted({{name.split(".")[0] for name in sys.modules}} & {HEAVY!r}))
+print("HEAVY", sorted({{name.split(".")[0] for name in sys.modules}} & {HEAVY | EXPORT!r}))
 sys.exit(code)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
@@ -167,6 +169,70 @@ def test_deidentify(tmp_path, capsys):
         content = path.read_bytes()
         assert not any(secret in content for secret in [b"Doe", b"Jane", b"PID4711", b"19500101", b"1.2.3.", b"1.2\""])
     assert key.stat().st_mode & 0o077 == 0
+
+
+def slice_with_a_place(**header):
+    "A DICOM slice that says where in the patient it lies, as a SEG needs it."
+    place = {"StudyInstanceUID": "1.2.4444.1", "SeriesInstanceUID": "1.2.4444.2", "SOPInstanceUID": "1.2.4444.3", "FrameOfReferenceUID": "1.2.4444.4",
+             "ImagePositionPatient": [-190, -150, 40], "StudyDate": "20200203", "AccessionNumber": "ACC77"}
+    return dicom(**(place | header))
+
+
+SECRETS = [b"Doe", b"Jane", b"PID4711", b"19500101", b"20200203", b"ACC77", b"1.2.4444"]
+
+
+def test_seg_lies_where_the_mask_does(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(slice_with_a_place())
+    out = tmp_path / "out"
+    assert lung_unet("predict", tmp_path / "a.dcm", "--out", out, "--seg", "--threshold", "0.05") == 0
+    assert names(out) == sorted([*results("a"), "a_seg.dcm"])
+    seg, report = pydicom.dcmread(out / "a_seg.dcm"), json.loads((out / "a.json").read_text(encoding="utf-8"))
+    assert (seg.Modality, seg.StudyInstanceUID, str(seg.PatientName)) == ("SEG", "1.2.4444.1", "Doe^Jane")
+    with Image.open(out / "a_mask.png") as mask:
+        marked = np.asarray(mask) > 0
+    frames = seg.pixel_array.reshape(-1, *marked.shape)
+    assert (frames.any(0) == marked).all() and len(seg.SegmentSequence) >= max(1, len(report["lesions"]))
+    assert seg.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient == [-190, -150, 40]
+
+
+def test_seg_goes_when_it_is_not_asked_for(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(slice_with_a_place())
+    for options, more in [(["--seg"], ["a_seg.dcm"]), ([], [])]:
+        assert lung_unet("predict", tmp_path / "a.dcm", "--out", tmp_path / "out", *options) == 0
+        assert names(tmp_path / "out") == sorted([*results("a"), *more])
+
+
+def test_seg_without_a_patient(tmp_path):
+    (tmp_path / "Doe.dcm").write_bytes(slice_with_a_place())
+    out = tmp_path / "out"
+    assert lung_unet("predict", tmp_path / "Doe.dcm", "--out", out, "--seg", "--deidentify") == 0
+    assert names(out) == sorted([*results("scan_0001"), "scan_0001_seg.dcm"])
+    assert not any(secret in path.read_bytes() for path in out.iterdir() for secret in SECRETS)
+
+
+def test_seg_that_cannot_be(tmp_path, capsys):
+    "Of three inputs a picture and a slice without a place have no SEG: they are named, without a word about the patient, and the third is written."
+    (tmp_path / "a.dcm").write_bytes(slice_with_a_place())
+    (tmp_path / "b.dcm").write_bytes(slice_with_a_place(ImagePositionPatient=None))
+    (tmp_path / "c.png").write_bytes(encode(window()))
+    assert lung_unet("predict", *(tmp_path / name for name in ("a.dcm", "b.dcm", "c.png")), "--out", tmp_path / "out", "--seg") == 1
+    assert names(tmp_path / "out") == sorted([*results("a"), "a_seg.dcm"])
+    err = capsys.readouterr().err
+    assert err.count("\n") == 2 and "ImagePositionPatient" in err and "did not come from DICOM" in err
+    assert not any(secret.decode() in err for secret in SECRETS)
+
+
+def test_seg_is_light(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(slice_with_a_place())
+    program = f"""
+import sys
+from lung_unet.cli import main
+code = main(["predict", {str(tmp_path / "a.dcm")!r}, "--seg", "--out", {str(tmp_path / "out")!r}])
+print("HEAVY", sorted({{name.split(".")[0] for name in sys.modules}} & {HEAVY!r}))
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr, done.stdout.splitlines()[-1]) == (0, "", "HEAVY []")
 
 
 def test_a_files_own_spacing_is_believed(tmp_path):
