@@ -174,7 +174,7 @@ def _predict_all(inputs, args):
         try:
             return _predict_one(segmenter, *work, args)
         except Exception as e:   # one bad input must not stop the others
-            _fail(e, args, work[1] if args.deidentify else work[0])
+            _fail(e, args, work[args.deidentify])
     results = in_order(one, inputs, segmenter.engine.streams)
     yield from tqdm(zip((name for _, name in inputs), results), total=len(inputs), disable=None, unit="scan", leave=False)
 

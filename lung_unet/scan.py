@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MIN_SIDE', 'SPACING_RANGE', 'MAX_EXTENT', 'LUMA', 'AIR', 'PADDING', 'FORMATS', 'STDERR',
-           'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'DEFLATED', 'NO_SPACING', 'UID', 'NUMBER', 'RLE',
-           'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Headers', 'Scan', 'hush', 'sniff',
-           'scan_name', 'read_scan', 'bundled']
+           'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'DEFLATED', 'RLE', 'JPEG_2000', 'NO_SPACING', 'UID',
+           'NUMBER', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Headers', 'Scan', 'hush',
+           'sniff', 'scan_name', 'read_scan', 'bundled']
 
 # %% ../nbs/00_scan.ipynb #5f8a0b1c
 import hashlib
@@ -14,6 +14,7 @@ import io
 import math
 import os
 import re
+import struct
 import threading
 import warnings
 import zlib
@@ -277,20 +278,25 @@ def _check_dicom(ds, frames=False):
     _check_size(int(ds.Rows), int(ds.Columns))
 
 # %% ../nbs/00_scan.ipynb #e8b4a095
-DEFLATED = b"1.2.840.10008.1.2.1.99"   # a transfer syntax
+DEFLATED, RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"   # transfer syntaxes
+JPEG_2000 = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"
+
+def _is_deflated(f):
+    "Does a DICOM file, open at its start, go on deflated? Leaves it where that part begins, as pydicom itself finds it."
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    read_preamble(f, force=True)
+    return _read_file_meta_info(f).get("TransferSyntaxUID") == DEFLATED
 
 def _check_deflated(data):
     "Refuse a deflated DICOM file that would unpack to more than fits (pydicom unpacks it whole)."
-    if DEFLATED not in data:
-        return
-    from pydicom.filereader import _read_file_meta_info, read_preamble
-
     stream = io.BytesIO(data)
-    read_preamble(stream, force=True)
-    meta = _read_file_meta_info(stream)   # pydicom's own, so that both agree on where the deflated part begins
-    if meta.get("TransferSyntaxUID") != "1.2.840.10008.1.2.1.99":
+    if not _is_deflated(stream):
         return
-    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), MAX_BYTES)) == MAX_BYTES:
+    unpack, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while size < MAX_BYTES and (piece := stream.read(2**16)):   # which unpacks to 64 MiB at most
+        size += len(unpack.decompress(piece))
+    if size >= MAX_BYTES:
         raise ScanError("The deflated DICOM file unpacks to more than fits into memory: export it uncompressed.")
 
 def _check_decoder(uid):
@@ -402,6 +408,30 @@ def _open_dicom(data, frames=False):
     _check_decoder(ds.file_meta.TransferSyntaxUID)
     return ds
 
+def _check_codestream(ds, frame):
+    "Refuse a JPEG 2000 picture that is of another size than its header says, for it would be unpacked whole."
+    from pydicom.encaps import get_frame
+
+    data = get_frame(ds.PixelData, frame or 0, number_of_frames=int(ds.get("NumberOfFrames") or 1))
+    at = data.find(b"\xff\x4f\xff\x51")   # start of codestream, then of the marker that gives the size
+    right, bottom, left, top = struct.unpack_from(">4I", data, at + 8) if at >= 0 else (0, 0, 0, 0)
+    if (bottom - top, right - left) != (ds.Rows, ds.Columns):
+        raise ScanError(f"The DICOM file says {ds.Rows} x {ds.Columns} pixels and holds a JPEG 2000 picture of {bottom - top} x {right - left}, "
+                        "so one of them is damaged: copy or export it again.")
+
+def _stored(ds, frame=None):
+    "The stored numbers of the only frame, or of one of several, (rows, cols)."
+    from pydicom.pixels import pixel_array
+
+    if ds.file_meta.TransferSyntaxUID in JPEG_2000:
+        _check_codestream(ds, frame)
+    plugin = "pydicom" if ds.file_meta.TransferSyntaxUID == RLE else ""   # the fast one ends on damage with what is no Exception
+    stored = pixel_array(ds, index=frame, decoding_plugin=plugin)
+    if stored.ndim != 2:
+        raise ScanError("The DICOM file holds more pixels than the one slice that its header describes, so it is not clear "
+                        "which are meant: copy or export it again.")
+    return stored
+
 def _header(ds):
     "The header without pixels and drawings, detached from the bytes of its file and not decoded before it is asked for."
     import pydicom
@@ -411,22 +441,10 @@ def _header(ds):
     header.set_original_encoding(*ds.original_encoding, ds.original_character_set)
     return header
 
-RLE = "1.2.840.10008.1.2.5"   # a transfer syntax
-
-def _stored(ds):
-    "The stored numbers of the one frame, float64 (rows, cols)."
-    if ds.file_meta.TransferSyntaxUID == RLE:   # the fast decoder ends on damage with what is no Exception
-        ds.pixel_array_options(decoding_plugin="pydicom")
-    stored = ds.pixel_array
-    if stored.ndim != 2:
-        raise ScanError("The DICOM file holds more pixels than the one slice that its header describes, so it is not clear "
-                        "which are meant: copy or export it again.")
-    return stored.astype(np.float64)
-
 def _from_dicom(data, unit=None):
     "The bytes of one DICOM CT slice, with or without preamble -> Scan; the header states the unit."
     ds = _open_dicom(data)
-    stored = _stored(ds)
+    stored = _stored(ds).astype(np.float64)
     spacing, doubts = _dicom_spacing(ds)
     doubts += _dicom_doubts(ds)
     source = _provenance(ds)

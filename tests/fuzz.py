@@ -6,16 +6,20 @@ Mutant number n is the same on every run with the same seed: `mutant(0, 4711)` m
 their own, whose end, silence, memory, stderr and files are watched.
 """
 import argparse
+import gzip
 import importlib
 import json
 import multiprocessing
 import os
+import re
 import resource
+import signal
 import struct
 import sys
 import tempfile
 import time
 import warnings
+import zipfile
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -30,8 +34,10 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from lung_unet.scan import MAX_PIXELS, MIN_SIDE, SPACING_RANGE, Scan, ScanError, read_scan
+from lung_unet.series import read_series
 
-SECONDS = 10          # longer is a hang
+SECONDS = 10          # of processor time; longer is a hang
+PATIENCE = 60         # by the clock, for what sleeps instead
 MEMORY = 2 * 2**30    # bytes that a reader may add to the process, whatever comes in
 SECRETS = "Doe", "Jane", "PID4711", "19500101"   # in every DICOM seed
 
@@ -229,10 +235,92 @@ def _bare():
     data = _dicom(ImplicitVRLittleEndian)
     return data[144 + int.from_bytes(data[140:144], "little"):]
 
+VOLUME = np.stack([chest(24, 32, seed) for seed in range(6)])
+
+def _slices(syntax=pydicom.uid.ExplicitVRLittleEndian):
+    "Six slices of a series, each as the bytes of a file, all of the same length."
+    files = []
+    for k, hu in enumerate(VOLUME):
+        stored = (hu + 1024).clip(0, 4095).astype(np.uint16)
+        ds = pydicom.dcmread(BytesIO(dicom(Rows=24, Columns=32, PixelData=stored.tobytes(), PixelSpacing=[8, 8], SOPInstanceUID=f"1.2.{k}", ImagePositionPatient=[0, 0, 5 * k])))
+        if syntax == RLELossless: ds.compress(syntax, encoding_plugin="pydicom")
+        stream = BytesIO()
+        pydicom.dcmwrite(stream, ds)
+        files.append(stream.getvalue())
+    return files
+
+def _zip(files):
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for k, data in enumerate(files): archive.writestr(zipfile.ZipInfo(f"study/IM{k}"), data)
+    return stream.getvalue()
+
+def _nifti():
+    import nibabel
+    return nibabel.Nifti1Image(VOLUME.transpose(2, 1, 0), np.diag([-8, -8, 5, 1]))
+
+def _nrrd(encoding):
+    text = (f"NRRD0004\ntype: int16\ndimension: 3\nspace: left-posterior-superior\nsizes: 32 24 6\nspace directions: (8,0,0) (0,8,0) (0,0,5)\n"
+            f"kinds: domain domain domain\nendian: little\nencoding: {encoding}\nspace origin: (0,0,0)\n\n").encode()
+    return text + (gzip.compress(VOLUME.tobytes(), 1, mtime=0) if encoding == "gzip" else VOLUME.tobytes())
+
+def _mha(squeezed=False):
+    data = zlib.compress(VOLUME.tobytes(), 1) if squeezed else VOLUME.tobytes()
+    return (f"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = {squeezed}\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+            "Offset = 0 0 0\nElementSpacing = 8 8 5\nDimSize = 32 24 6\nElementType = MET_SHORT\nElementDataFile = LOCAL\n").encode() + data
+
+def read_folder(data):
+    "As many files as there were slices, in a folder."
+    with tempfile.TemporaryDirectory() as folder:
+        step = max(1, len(SLICES[0]))
+        for k in range(0, len(data), step): (Path(folder) / f"IM{k}").write_bytes(data[k:k + step])
+        return read_series(folder)
+
+def flip_slice(data, rng):
+    "Another header in one slice."
+    k, n = int(rng.integers(len(SLICES))), len(SLICES[0])
+    changed = dicom_tags(data[k * n:(k + 1) * n], rng)
+    return data[:k * n] + changed.ljust(n, b"\0")[:n] + data[(k + 1) * n:]
+
+NAMES = ["../up", "/etc/x", "a\\b", "C:x", "x" * 300, "", ".", "study/IM0", "DICOMDIR", "x.zip", "\x1b[31m", "a/" * 60]
+
+def members(data, rng):
+    "A member of the archive gone, doubled, renamed as nobody should, packed in another archive, or changed inside."
+    with zipfile.ZipFile(BytesIO(data)) as archive: files = [(name, archive.read(name)) for name in archive.namelist()]
+    k, way, stream = int(rng.integers(len(files))), int(rng.integers(8)), BytesIO()
+    name, body = files[k]
+    if way == 0: del files[k]
+    elif way == 1: files.append((name, body))
+    elif way == 2: files[k] = NAMES[rng.integers(len(NAMES))], body
+    elif way == 3: files[k] = name, _zip([body])
+    elif way == 4: files[k] = name, [b"", bytes(3_000_000), b"\x1f\x8b", npy(HU)][rng.integers(4)]
+    else: files[k] = name, dicom_tags(body, rng) if way == 5 else _put(body, rng.integers(0, len(body), rng.integers(1, 4)), rng)
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in files: archive.writestr(zipfile.ZipInfo(name), body)
+    return stream.getvalue()
+
+def unpacked(data, rng):
+    "The packed bytes changed, and packed again."
+    raw = gzip.decompress(data)
+    return gzip.compress([flip_late, flip_early, number, cut][rng.integers(4)](raw, rng), 1)
+
+WORDS = [b"int16", b"uint8", b"float", b"double", b"block", b"-1", b"0", b"6", b"32", b"9999999999", b"nan", b"1e300", b"gzip", b"raw", b"bzip2", b"hex", b"True", b"False",
+         b"MET_UCHAR", b"MET_DOUBLE", b"LOCAL", b"../x", b"(0,0,0)", b"none", b"\xff"]
+
+def words(data, rng):
+    "One word of a header of text, exchanged, gone or doubled."
+    end = data.find(b"\n\n") if data.startswith(b"NRRD") else data.find(b"LOCAL") + 5
+    spans = [m.span() for m in re.finditer(rb"[^\s=:(),]+", data[:end])]
+    a, b = spans[rng.integers(1, len(spans))]
+    ways = [WORDS[rng.integers(len(WORDS))]] * 3 + [b"", data[a:b] * 2, data[a:b] + b" " + data[a:b]]
+    return data[:a] + ways[rng.integers(len(ways))] + data[b:]
+
+SLICES = _slices()
 RGB = np.stack([GRAY] * 3, -1)
 PALETTE = Image.fromarray(GRAY).convert("P")
-chunks, segments, riff, entries, header, tags = map(or_flip, (
-    in_chunks(_png_chunks, _png, (b"IDAT",)), in_chunks(_jpeg_segments, _jpeg), in_chunks(_riff_chunks, _riff), tiff_tags, npy_header, dicom_tags))
+chunks, segments, riff, entries, header, tags, flip_slice, members, unpacked, words = map(or_flip, (
+    in_chunks(_png_chunks, _png, (b"IDAT",)), in_chunks(_jpeg_segments, _jpeg), in_chunks(_riff_chunks, _riff), tiff_tags, npy_header, dicom_tags,
+    flip_slice, members, unpacked, words))
 SEEDS = [
     Seed("PNG gray", encode(GRAY), read_scan, chunks),
     Seed("PNG 16-bit", encode(STORED), read_scan, chunks),
@@ -257,6 +345,16 @@ SEEDS = [
     Seed("DICOM deflated", _dicom(DeflatedExplicitVRLittleEndian), read_scan, tags),
     Seed("DICOM RLE", _dicom(RLELossless), read_scan, tags),
     Seed("DICOM JPEG 2000", _dicom(JPEG2000Lossless), read_scan, tags),
+    Seed("series, folder", b"".join(SLICES), read_folder, flip_slice),
+    Seed("series, ZIP", _zip(SLICES), read_series, members),
+    Seed("series, ZIP of RLE", _zip(_slices(RLELossless)), read_series, members),
+    Seed("NIfTI", _nifti().to_bytes(), read_series),
+    Seed("NIfTI, gzip", gzip.compress(_nifti().to_bytes(), 1), read_series, unpacked),
+    Seed("NRRD", _nrrd("raw"), read_series, words),
+    Seed("NRRD, gzip", _nrrd("gzip"), read_series, words),
+    Seed("MHA", _mha(), read_series, words),
+    Seed("MHA, zlib", _mha(True), read_series, words),
+    Seed("NPY volume", npy(VOLUME), read_series, header),
 ]
 
 
@@ -307,9 +405,11 @@ def outcome(read, data):
 
 def _peak():
     "The most memory that this process has held, bytes."
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if sys.platform == "linux":   # where getrusage would count what the parent held before
+        return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-def work(pipe, table, seed, numbers, memory):
+def work(pipe, table, seed, numbers, memory, limit):
     "In the child: one answer a mutant, (n, outcome, seconds, peak bytes above the start)."
     module, name = table.split(".")
     seeds = getattr(importlib.import_module(module), name)
@@ -325,29 +425,31 @@ def work(pipe, table, seed, numbers, memory):
         pipe.send(None)   # ready
         for n in numbers:
             parent, data = mutant(seed, n, seeds)
-            start = time.perf_counter()
+            start = time.process_time()
+            signal.setitimer(signal.ITIMER_PROF, limit)   # at its end the process is ended with SIGPROF, whatever it is doing
             result = outcome(parent.read, data)
-            seconds = time.perf_counter() - start
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            seconds = time.process_time() - start
             sys.stderr.flush()
             if os.fstat(2).st_size != said: result, said = "noise on stderr", os.fstat(2).st_size
             if len(os.listdir(here)) != 1: result = f"stray file: {[name for name in os.listdir(here) if name != 'stderr']}"
             if (peak := _peak() - before) > memory: result, before = f"memory: {peak // 2**20} MiB", _peak()
             pipe.send((n, result, seconds, peak))
 
-def run(count, seed=0, table="fuzz.SEEDS", limit=SECONDS, memory=MEMORY):
+def run(count, seed=0, table="fuzz.SEEDS", limit=SECONDS, patience=PATIENCE, memory=MEMORY):
     "Every mutant from 0 to `count` in a watched process: yields (n, outcome, seconds, peak bytes)."
     context, start = multiprocessing.get_context("spawn"), 0
     while start < count:
         pipe, end = context.Pipe(duplex=False)
-        child = context.Process(target=work, args=(end, table, seed, range(start, count), memory), daemon=True)
+        child = context.Process(target=work, args=(end, table, seed, range(start, count), memory, limit), daemon=True)
         child.start()
         end.close()
         if pipe.poll(120): pipe.recv()   # everything is imported and warm
         while start < count:
-            try: answer = pipe.recv() if pipe.poll(limit) else (start, "hang", float(limit), 0)
+            try: answer = pipe.recv() if pipe.poll(patience) else (start, "hang", float(limit), 0)
             except EOFError:
                 child.join()
-                answer = start, f"crash: exit code {child.exitcode}", 0.0, 0
+                answer = start, "hang" if child.exitcode == -signal.SIGPROF else f"crash: exit code {child.exitcode}", 0.0, 0
             start = answer[0] + 1
             yield answer
             if answer[1] == "hang" or answer[1].startswith(("crash", "stray")): break   # go on in a fresh process

@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from lung_unet.scan import ScanError, read_scan
 from lung_unet.segmenter import Segmenter
 
-COUNT = 25 * len(fuzz.SEEDS)
+COUNT = 20 * len(fuzz.SEEDS)
 GOOD = encode(window())
 
 
@@ -45,13 +45,16 @@ def leave(data):
     return read_scan(GOOD)
 
 def hoard(data):
-    np.ones(300 * 2**20, np.uint8)
+    np.ones(100 * 2**20, np.uint8)
     return read_scan(GOOD)
+
+def spin(data):
+    while True: pass
 
 def refuse(data): raise ScanError("/home/jane/x.png: [Errno 2]")
 def trip(data): raise KeyError(1)
 
-EXPECTED = {"crash: exit code 7": lambda data: os._exit(7), "hang": lambda data: time.sleep(60), "exception: KeyError: 1": trip,
+EXPECTED = {"crash: exit code 7": lambda data: os._exit(7), "hang": lambda data: time.sleep(60), "hang ": spin, "exception: KeyError: 1": trip,
             "noise on stderr": mutter, "stray file: ['left behind']": leave, "memory: ": hoard, "exception: MemoryError": lambda data: bytearray(9 * 2**30),
             "sentence: /home/jane": refuse, "a bytes came back": lambda data: data, "refused": read_scan}
 FAULTY = [fuzz.Seed(name, GOOD, unless_sound(misbehave)) for name, misbehave in EXPECTED.items()]
@@ -60,10 +63,10 @@ FAULTY[-1] = fuzz.Seed("refused", b"", read_scan)
 
 def test_the_watch_sees_every_fault():
     "A harness that cannot fail proves nothing: each kind of fault, made on purpose, is seen, and the run goes on."
-    answers = list(fuzz.run(len(FAULTY), table="test_fuzz.FAULTY", limit=4, memory=200 * 2**20))
+    answers = list(fuzz.run(len(FAULTY), table="test_fuzz.FAULTY", limit=2, patience=10, memory=50 * 2**20))
     assert [n for n, *_ in answers] == list(range(len(FAULTY)))
     for (_, result, *_), expected in zip(answers, EXPECTED, strict=True):
-        assert result.startswith(expected)
+        assert result.startswith(expected.strip())
 
 
 def reads_or_refuses(data, **options):
