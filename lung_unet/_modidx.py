@@ -577,6 +577,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.widget._transport': ('widget.html#_transport', 'lung_unet/widget.py'),
                                   'lung_unet.widget._typed_spacing': ('widget.html#_typed_spacing', 'lung_unet/widget.py'),
                                   'lung_unet.widget.free_port': ('widget.html#free_port', 'lung_unet/widget.py'),
+                                  'lung_unet.widget.guarded': ('widget.html#guarded', 'lung_unet/widget.py'),
                                   'lung_unet.widget.levels': ('widget.html#levels', 'lung_unet/widget.py'),
                                   'lung_unet.widget.mask_message': ('widget.html#mask_message', 'lung_unet/widget.py'),
                                   'lung_unet.widget.page_arguments': ('widget.html#page_arguments', 'lung_unet/widget.py'),

@@ -347,7 +347,7 @@ def _evaluate_options(parser):
 def _app_options(parser):
     parser.add_argument("--port", type=int, default=8866, metavar="P", help="port to listen on; 0 takes any that is free (8866)")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (127.0.0.1: this computer alone)")
-    parser.add_argument("--token", metavar="T", help="what visitors must know; made up where --host is not this computer")
+    parser.add_argument("--token", metavar="T", help="what visitors must know; made up where --host is not this computer; the word none lets everybody in")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
 
 def _convert_options(parser):

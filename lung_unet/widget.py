@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'LIMIT_MB', 'KEPT', 'CSS_FRAME', 'CSS_WORK', 'PAGE_JS', 'LAYERS_JS', 'DRAW_JS', 'UPLOAD_JS', 'VIEW_JS',
-           'CONTROLS_JS', 'TABLE_JS', 'MAIN_JS', 'APP', 'TEMPLATE', 'IDLE', 'Reading', 'thumbnail', 'picture_message',
-           'mask_message', 'take_away', 'Uploads', 'Session', 'Widget', 'levels', 'free_port', 'token_for',
-           'page_arguments', 'serve']
+           'CONTROLS_JS', 'TABLE_JS', 'MAIN_JS', 'HERE', 'POLICY', 'HEADERS', 'APP', 'TEMPLATE', 'IDLE', 'Reading',
+           'thumbnail', 'picture_message', 'mask_message', 'take_away', 'Uploads', 'Session', 'Widget', 'levels',
+           'token_for', 'guarded', 'free_port', 'page_arguments', 'serve']
 
 # %% ../nbs/50_widget.ipynb #8a41cb8f
 import base64
@@ -736,6 +736,35 @@ def levels(card:Card)->dict: # name -> threshold
     between = {"sensitive": round(card.threshold / 2, 2), "strict": round((1 + card.threshold) / 2, 2)} | card.levels
     return {"sensitive": between["sensitive"], "balanced": card.threshold, "strict": between["strict"]}
 
+# %% ../nbs/50_widget.ipynb #5240d7e9
+HERE = "127.0.0.1", "localhost", "::1"   # hosts that only this computer can reach
+
+def token_for(host:str, token:str|None)->str:
+    "What visitors must know: nothing on this computer alone; elsewhere what was given, or one made up; \"none\" asks for an open page."
+    if token == "none": return ""
+    if token == "" and host not in HERE:
+        raise ScanError(f"The token is empty, and on {host} others could open the page: leave --token out to have one made up, or say --token none to let everybody in.")
+    return token or ("" if host in HERE else secrets.token_urlsafe(16))
+
+# %% ../nbs/50_widget.ipynb #f06974ac
+POLICY = {"default-src": "'self'", "script-src": "'self' 'unsafe-inline' blob:", "style-src": "'self' 'unsafe-inline' data: blob:", "img-src": "'self' data: blob:",
+          "font-src": "'self' data:", "connect-src": "'self' ws: wss: data: blob:", "object-src": "'none'", "base-uri": "'self'", "form-action": "'self'", "frame-ancestors": "'self'"}
+HEADERS = {"Content-Security-Policy": "; ".join(f"{what} {where}" for what, where in POLICY.items()), "X-Frame-Options": "SAMEORIGIN",
+           "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Permissions-Policy": "camera=(), microphone=(), geolocation=()"}
+
+def guarded(headers):
+    "A Tornado transform that puts these headers on every answer, static files and errors included."
+    from tornado.web import OutputTransform  # here, because JupyterLab does not need it
+
+    class Guarded(OutputTransform):
+        def __init__(self, request): pass
+
+        def transform_first_chunk(self, status, sent, chunk, finishing):
+            for name, value in headers.items(): sent[name] = value
+            return status, sent, chunk
+
+    return Guarded
+
 # %% ../nbs/50_widget.ipynb #2c1a7455
 APP = "from lung_unet.widget import Widget\n\nWidget()"
 TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
@@ -756,24 +785,20 @@ def free_port(host:str)->int:
         s.bind((host, 0))
         return s.getsockname()[1]
 
-def token_for(host:str, token:str|None)->str:
-    "What visitors must know: nothing on this computer alone; elsewhere what was given, or one made up."
-    return token or ("" if host in ("127.0.0.1", "localhost", "::1") else secrets.token_urlsafe(16))
-
 def page_arguments(folder, port, host, token):
     "What Voila is started with."
     notebook = Path(folder) / "lung_unet.ipynb"
     cell = {"cell_type": "code", "id": "app", "execution_count": None, "metadata": {}, "outputs": [], "source": APP}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.write_text(json.dumps({"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}))
-    (Path(folder) / "index.html.j2").write_text(TEMPLATE)
+    notebook.write_text(json.dumps({"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
+    (Path(folder) / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
     return [str(notebook), f"--Voila.ip={host}", f"--port={port or free_port(host)}", f"--Voila.token={token}", "--Voila.log_level=ERROR",
             f"--KernelManager.transport={_transport()}", "--preheat_kernel=True", "--pool_size=2", f"--MappingKernelManager.cull_idle_timeout={IDLE}", "--MappingKernelManager.cull_interval=60"]
 
 # %% ../nbs/50_widget.ipynb #c51786fb
 def serve(port:int=8866,          # 0: any that is free
           host:str="127.0.0.1",   # what to listen on
-          token:str|None=None,    # what visitors must know; by default none on this computer alone, else one made up
+          token:str|None=None,    # what visitors must know; by default none on this computer alone, else one made up; "none": nothing anywhere
           browser:bool=True,      # open the page
          )->None: # runs until interrupted
     "The upload-and-overlay page."
@@ -783,6 +808,10 @@ def serve(port:int=8866,          # 0: any that is free
 
     class Page(Voila):
         config_file_paths = traitlets.List([])   # not what happens to lie in this folder, where anybody could have put code
+
+        def init_handlers(self):
+            self.app.add_transform(guarded(HEADERS))
+            return super().init_handlers()
 
         def launch_browser(self):
             "Called once the page can be reached."
@@ -795,5 +824,6 @@ def serve(port:int=8866,          # 0: any that is free
         page = Page()
         page.initialize(page_arguments(folder, port, host, token))
         page.template_paths.insert(0, folder)
-        page.tornado_settings = {"ws_ping_interval": 30_000, "ws_ping_timeout": 30_000}   # ms; the defaults contradict each other
+        page.tornado_settings = {"ws_ping_interval": 30_000, "ws_ping_timeout": 30_000,   # ms; the defaults contradict each other
+                                 "allow_remote_access": host not in HERE}   # where only this computer may come, no foreign name leads here
         page.start()

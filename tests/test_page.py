@@ -165,8 +165,9 @@ def test_several_files_at_once(visit):
     good, name = encode(to_png(a_slice().pixels)), "<img src=x onerror=alert(1)>.png"
     files = [("a.png", good), ("bad.png", b""), (name, good), ("worse.png", b"PK"), ("b.png", good)]
     page.set_input_files(".lu .files", [{"name": n, "mimeType": "image/png", "buffer": data} for n, data in files])
-    page.wait_for_function("document.querySelectorAll('.lu .strip button').length === 3")
+    page.wait_for_selector(".lu .strip button >> nth=2")
     page.wait_for_selector(".lu .status", state="hidden")
+    assert page.locator(".strip button").count() == 3
     assert page.locator(".error div").all_inner_texts()[0].startswith("bad.png: ") and page.locator(".error div").count() == 2
     assert page.locator(".lu img[src=x]").count() == 0 and "onerror" in page.inner_text(".strip")
 
