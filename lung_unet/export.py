@@ -157,7 +157,6 @@ def dicom_seg(scan:Scan,         # with headers
               deidentify:bool=False, # leave out patient, study, dates and the UIDs of the source
              )->bytes: # of a .dcm file
     "A DICOM segmentation on the pixels of the scan's own DICOM pictures."
-    check_source(scan)
     marked = np.asarray(marked)
     fractional = marked.dtype.kind == "f"
     count = 1 if fractional else max(1, len(names), int(marked.max()))
@@ -165,6 +164,7 @@ def dicom_seg(scan:Scan,         # with headers
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)   # pydicom's quote the header, which names the patient
+        check_source(scan)
         frames = np.stack([on_header(marked, scan, ds) for ds in scan.headers]) if marked.ndim == 3 else marked[None]
         frames = frames if fractional else frames.astype(np.uint8 if count < 256 else np.uint16)
         try:

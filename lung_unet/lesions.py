@@ -151,7 +151,7 @@ class Lesion3D:
     confidence: float | None   # 0..1; None where no probability was given
     side: str | None           # of the patient: "left" | "right"; this and what follows is None where no lungs were given
     third: str | None          # of the lungs' height: "upper" | "middle" | "lower"
-    pleura_mm: float | None    # shortest way to what is not lung; 0 where the lesion reaches it
+    pleura_mm: float | None    # shortest way to what is not lung; 0 where the lesion reaches or lies beyond it
 
 # %% ../nbs/10_lesions.ipynb #e8353a00
 MIN_VOLUME = 14.0   # mm3, a ball of 3 mm
@@ -211,6 +211,7 @@ def find_lesions_3d(mask:np.ndarray,                  # (slices, rows, cols), bo
     if len(shapes) > 1 or mask.ndim != 3:
         raise ScanError(f"Arrays of the shapes {', '.join(map(str, sorted(shapes)))} do not belong to one volume: pass all of the same (slices, rows, cols).")
     labels = lesion_labels(mask, least_voxels(scan))
+    lungs = lungs if lungs is not None and lungs.any() else None
     frame = lung_box(lungs, scan.affine) if lungs is not None and scan.affine is not None else None
     return [_measure_3d(id, labels, box, scan, probability, lungs, frame) for id, box in enumerate(ndimage.find_objects(labels), 1)]
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'LEVELS', 'TURN', 'BODY', 'CAVITY', 'DEPTH', 'RIGHT', 'LEFT', 'ORGANS', 'VERTEBRA', 'ARCH', 'RIB_HEAD',
-           'BACK_MUSCLE', 'SPINE', 'STERNUM', 'FINE', 'AIR', 'FAT', 'MUSCLE', 'WAYS', 'SLAB', 'ROUND', 'Tumour',
-           'Phantom', 'chest', 'to_png', 'write_pairs', 'sample']
+           'BACK_MUSCLE', 'SPINE', 'STERNUM', 'FINE', 'AIR', 'FAT', 'MUSCLE', 'WAYS', 'SLAB', 'ROUND', 'HEIGHT',
+           'Tumour', 'Phantom', 'chest', 'to_png', 'phantom_volume', 'write_pairs', 'sample']
 
 # %% ../nbs/05_phantom.ipynb #5e74d3fb
 import csv
@@ -43,11 +43,11 @@ class Tumour:
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    "A drawn slice and the truth about it."
+    "A drawn slice, or a volume of them, and the truth about it."
     scan: Scan            # HU, with spacing
-    mask: np.ndarray      # bool, (rows, cols): the pixels of which a tumour fills at least half
+    mask: np.ndarray      # bool, of the scan's shape: the pixels of which a tumour fills at least half
     tumours: tuple        # of Tumour, as ordered
-    lungs: np.ndarray     # bool, (rows, cols): both lungs, with the vessels and tumours in them
+    lungs: np.ndarray     # bool, of the scan's shape: both lungs, with the vessels and tumours in them
 
 # %% ../nbs/05_phantom.ipynb #f1f812db
 LEVELS = (0, 0.15, 0.35, 0.5, 0.65, 0.85, 1)     # 0: tip of the lungs; 0.35: carina; 0.65: heart; 1: below the domes
@@ -530,6 +530,42 @@ def to_png(hu:np.ndarray,               # HU, (rows, cols)
     "HU as an 8-bit picture."
     low, high = window
     return (np.clip((hu - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+# %% ../nbs/05_phantom.ipynb #7019264f
+HEIGHT = 240.0   # mm from level 0 to level 1
+
+def phantom_volume(slices:int=40,           # from feet to head
+                   size:int=128,            # rows and columns
+                   spacing:tuple=(3.0, 2.8),   # mm from slice to slice, and a pixel
+                   tumours:Sequence=(Tumour(30, margin="smooth"),),   # spheres: diameter, side and HU count
+                   seed:int=0,              # another seed is another patient
+                   noise:float=20,          # HU, standard deviation in soft tissue
+                   level:float=0.5,         # of the middle slice
+                  )->Phantom: # scan, mask and lungs, (slices, rows, cols), with an affine
+    "A synthetic chest as a volume; `mask` holds the voxels whose centre lies in a sphere."
+    (dz, px), middle = spacing, (slices - 1) / 2
+    levels = [level + (middle - k) * dz / HEIGHT for k in range(slices)]
+    if not 0 <= min(levels) <= max(levels) <= 1:
+        raise ScanError(f"{slices} slices of {dz:g} mm are more than this chest of {HEIGHT:.0f} mm has at level {level:g}: ask for fewer.")
+    drawn = [chest(size, px, (), seed, noise, at) for at in levels]
+    hu, lungs = np.stack([d.scan.pixels for d in drawn]), np.stack([d.lungs for d in drawn])
+    mask = np.zeros(hu.shape, bool)
+    for tumour in tumours:
+        mask |= _add_sphere(hu, lungs & ~mask, tumour, (dz, px, px))
+    affine = np.array([(0, 0, px, -(size - 1) / 2 * px), (0, px, 0, -(size - 1) / 2 * px), (dz, 0, 0, -middle * dz), (0, 0, 0, 1.0)])
+    scan = Scan(hu, "HU", (float(dz), float(px), float(px)), name=f"phantom_{seed}", affine=affine,
+                source={"format": "phantom", "seed": seed, "level": float(level)})
+    return Phantom(scan, mask, tuple(tumours), lungs)
+
+def _add_sphere(hu, free, tumour, spacing):
+    "Draw a sphere into a volume where most of this lung is free around it; returns its mask."
+    side = (np.arange(hu.shape[2]) > hu.shape[2] / 2) == (tumour.side == "left")
+    room = ndimage.distance_transform_edt(np.pad(free & side, ((1, 1), (0, 0), (0, 0))), sampling=spacing)[1:-1]
+    centre = np.unravel_index(room.argmax(), room.shape)
+    away = np.sqrt(sum(((axis - c) * mm)**2 for axis, c, mm in zip(np.ogrid[tuple(map(slice, hu.shape))], centre, spacing)))
+    inside = away - tumour.diameter_mm / 2
+    hu += (tumour.hu - hu) * np.clip(0.5 - inside / spacing[1], 0, 1)   # the edge is as soft as a pixel is wide
+    return inside <= 0
 
 # %% ../nbs/05_phantom.ipynb #8be14460
 def write_pairs(folder:str|os.PathLike,  # made if need be

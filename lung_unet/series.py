@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .scan import (AIR, DEFLATED, MAX_BYTES, PADDING, Scan, ScanError, _check_deflated, _check_size, _check_spacing,
+from .scan import (AIR, DEFLATED, PADDING, Scan, ScanError, _check_deflated, _check_size, _check_spacing,
                             _clean_hu, _ends, _floats, _is_capture, _is_colour, _open_dicom, _pad, _provenance, _rescale,
                             _text, scan_name, sniff)
 
@@ -83,7 +83,7 @@ def _geometry(affine, shape):
     down, row, col = affine[:3, :3].T
     normal = np.cross(col, row)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or _angle(row, col) < 89:
-        raise ScanError("The rows and columns do not stand at right angles in the patient, so no length can be measured: export the series again.")
+        raise ScanError("The distances and directions in the header make no grid in the patient, so nothing can be measured: export the series again.")
     spacing = _check_spacing((abs(down @ normal) / np.linalg.norm(normal), np.linalg.norm(row), np.linalg.norm(col)), shape)
     if max(spacing[1:]) > MAX_RATIO * min(spacing[1:]):
         raise ScanError(f"Axial pictures of this stack would have pixels of {spacing[1]:.3g} x {spacing[2]:.3g} mm, and the model has "
@@ -107,6 +107,10 @@ def _check_volume(shape):
     if shape[0] < 2:
         raise ScanError("The series has a single slice, and a volume needs at least two: read it as a slice, or name the whole series.")
     _check_size(*map(int, shape[1:]))
+
+def _many(n, what):
+    "A number and what it counts: 1 slice, 2 slices."
+    return f"{n} {what}{'s' * (n != 1)}"
 
 @contextmanager
 def _clearly(what):
@@ -132,6 +136,19 @@ class _Bytes:
     def open(self, mode="rb"):
         return io.BytesIO(self.data)
 
+def _as_file(x):
+    "A path or bytes as something that opens; a folder as its path."
+    if isinstance(x, (bytes, bytearray, memoryview)):
+        return _Bytes(bytes(x))
+    if not isinstance(x, (str, os.PathLike)):
+        raise ScanError(f"An object of type {type(x).__name__} is not a scan: pass a path, bytes, a NumPy array or a Scan.")
+    path = Path(x)
+    if not path.exists():
+        raise ScanError("There is no such file or folder, so nothing was read: check the path.")
+    if not path.is_dir() and not path.is_file():
+        raise ScanError("This is a device or a pipe, which may never end: save the study to a file first.")
+    return path
+
 def _whole(file):
     "The content of a file."
     with file.open("rb") as f:
@@ -148,39 +165,47 @@ def write_series(hu:np.ndarray,          # HU, (slices, rows, cols)
                  **header                # DICOM keywords: values, or functions of the slice's number
                 )->list: # of paths, one a slice
     "Write a volume as a DICOM CT series, one file a slice."
-    from pydicom.uid import generate_uid
+    import pydicom
 
     folder, (down, row, col, origin) = Path(folder), affine[:3].T
     folder.mkdir(parents=True, exist_ok=True)
     pixel = np.linalg.norm(row), np.linalg.norm(col)
-    series = {"StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid(), "FrameOfReferenceUID": generate_uid(),
-              "PixelSpacing": list(pixel), "ImageOrientationPatient": [*(col / pixel[1]), *(row / pixel[0])], "RescaleSlope": 1,
-              "RescaleIntercept": -1024} | header
+    geometry = {"PixelSpacing": list(pixel), "ImageOrientationPatient": [*(col / pixel[1]), *(row / pixel[0])]}
+    ds = _ct_header(hu.shape[1:], geometry)
+    _set(ds, {key: value for key, value in header.items() if not callable(value)})
+    own = {"ImagePositionPatient": lambda k: list(origin + k * down), "InstanceNumber": lambda k: k + 1,
+           "SOPInstanceUID": lambda k: pydicom.uid.generate_uid()} | header
     paths = [folder / name.format(k) for k in range(len(hu))]
     for k, path in enumerate(paths):
-        own = {"ImagePositionPatient": list(origin + k * down), "InstanceNumber": k + 1, "SOPInstanceUID": generate_uid()}
-        values = own | {key: value(k) if callable(value) else value for key, value in series.items()}
-        _write_slice(hu[k], path, values)
+        _set(ds, {key: value(k) for key, value in own.items() if callable(value)})
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.PixelData = np.round((hu[k] - float(ds.RescaleIntercept)) / float(ds.RescaleSlope)).astype("<i2").tobytes()
+        pydicom.dcmwrite(path, ds, enforce_file_format=True)
     return paths
 
-def _write_slice(hu, path, values):
-    "Write one CT slice with the header values given."
+def _ct_header(size, geometry):
+    "What the slices of a CT series have in common."
     import pydicom
 
-    stored = np.round((hu - values["RescaleIntercept"]) / values["RescaleSlope"]).astype("<i2")
     ds = pydicom.Dataset()
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     blank = dict.fromkeys(("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
                            "ReferringPhysicianName", "Manufacturer", "SeriesNumber", "AcquisitionNumber", "PositionReferenceIndicator"), "")
     plain = {"SOPClassUID": pydicom.uid.CTImageStorage, "Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
-             "Rows": hu.shape[0], "Columns": hu.shape[1], "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1,
-             "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "RescaleType": "HU", "PixelData": stored.tobytes()}
-    for key, value in (blank | plain | values).items():
-        if key.startswith(("Pixel", "Image", "Rescale")) and not isinstance(value, (bytes, str)) and np.ndim(value) and isinstance(value[0], float):
-            value = [f"{v:.10g}"[:16] for v in value]   # decimal strings have at most 16 characters
-        setattr(ds, key, value)
-    pydicom.dcmwrite(path, ds, enforce_file_format=True)
+             "Rows": size[0], "Columns": size[1], "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1,
+             "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "RescaleType": "HU", "RescaleSlope": 1, "RescaleIntercept": -1024}
+    uids = {key: pydicom.uid.generate_uid() for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+    _set(ds, blank | plain | uids | geometry)
+    return ds
+
+def _set(ds, values):
+    "Set header values; numbers in a list as decimal strings, which have at most 16 characters."
+    for key, value in values.items():
+        decimal = isinstance(value, list) and isinstance(value[0], float)
+        setattr(ds, key, [f"{v:.9g}" for v in value] if decimal else value)
+    if "SOPClassUID" in values:
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
 
 # %% ../nbs/01_series.ipynb #911c79b0
 WAYS = ("AcquisitionNumber", "ConvolutionKernel", "ImageType", "FrameType", "SliceThickness", "TemporalPositionIndex", "StackID")
@@ -198,8 +223,7 @@ def _headers(file):
             return []
         f.seek(0)
         if DEFLATED in head:
-            _check_deflated(f.read())
-            f.seek(0)
+            _check_deflated(_whole(file))
         ds = pydicom.dcmread(f, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
     if not ds.get("Rows") and _text(ds, "Modality") == "CT":
         raise ScanError("The header of a CT slice was cut short: copy it again.")
@@ -261,6 +285,15 @@ class _Slice:
     def normal(self):
         return np.cross(*self.axes)
 
+    @cached_property
+    def digest(self):
+        "What two copies of a slice have in common; frames of one file are never copies."
+        if self.frame is not None:
+            return id(self.file), self.frame
+        with _clearly(f"The slice at {_where(self)} mm"):
+            pixels = _open_dicom(_whole(self.file)).PixelData
+        return hashlib.sha256(pixels).digest(), _text(self.header, "RescaleSlope"), _text(self.header, "RescaleIntercept")
+
 def _slices(file):
     "The slices in a DICOM file; none where the file is something else."
     headers = _headers(file)
@@ -281,7 +314,7 @@ class Series:
 def find_series(folder:str|os.PathLike # looked through to the bottom
                )->list: # of Series, those that `read_series` prefers first
     "The series of DICOM pictures in a folder, from their headers alone."
-    return _find(_files(Path(folder)))[0]
+    return _find(_files(_as_file(Path(folder))))[0]
 
 def _files(folder):
     "The files in a folder and below, in a fixed order; links to folders are not followed."
@@ -317,7 +350,7 @@ def _summary(uid, rows):
 def _choose(found, broken, uid=None):
     "The series that is meant, and sentences about what was left out."
     if not found:
-        raise ScanError("No DICOM picture was found" + (f", and {broken} DICOM files could not be understood" if broken else "") +
+        raise ScanError("No DICOM picture was found" + (f", and {_many(broken, 'DICOM file')} could not be understood" if broken else "") +
                         ", so there is nothing to read: name the folder that holds the slices.")
     chosen = found[0] if uid is None else next((s for s in found if s.uid == uid), None)
     if chosen is None:
@@ -325,14 +358,14 @@ def _choose(found, broken, uid=None):
                         "find_series lists those that there are.")
     if not chosen.ct:
         kinds = sorted({s.modality or "unknown" for s in (found if uid is None else [chosen])} - {"CT"})
-        what = f"of modality {', '.join(kinds)}" if kinds else "only of localizers or captured screens"
+        what = f"of modality {', '.join(kinds)}" if kinds else "localizers or captured screens"
         raise ScanError(f"The pictures here are {what}, and the model has only learned CT: choose a CT series of the chest.")
     doubts = () if chosen.modality else ("The DICOM header gives no modality; the files were read as CT.",)
     if uid is None and len(found) > 1:
         doubts += (f"There are {len(found)} series here: the {'axial ' * chosen.axial}CT with the most slices, {chosen.slices}, was read and "
-                   f"{len(found) - 1} other{'s' * (len(found) > 2)} left out; pass its SeriesInstanceUID to choose another.",)
+                   f"{_many(len(found) - 1, 'other')} left out; pass its SeriesInstanceUID to choose another.",)
     if broken:
-        doubts += (f"The headers of {broken} DICOM files could not be understood, so they were left out.",)
+        doubts += (f"Left out: {_many(broken, 'DICOM file')} that could not be understood, so that a slice may be missing at an end.",)
     return chosen, doubts
 
 # %% ../nbs/01_series.ipynb #bad70959
@@ -363,8 +396,8 @@ def _fault(slices):
     wide = np.flatnonzero(gaps > usual + slack)
     if 0 < len(wide) <= max(3, len(gaps) // 10) and gaps[wide[0]] > 1.5 * usual:
         k = wide[0]
-        return (f"About {round(gaps[wide].sum() / usual) - len(wide)} slices are missing, the first between {_where(slices[k])} and "
-                f"{_where(slices[k + 1])} mm ({usual:.3g} mm apart is usual), so volumes would be wrong: copy the whole series again.")
+        lost = _many(round(gaps[wide].sum() / usual) - len(wide), "slice")
+        return (f"The series lacks {lost}, the first between {_where(slices[k])} and {_where(slices[k + 1])} mm ({usual:.3g} mm apart is usual), so volumes would be wrong: copy the whole series again.")
     if np.abs(gaps - usual).max() > slack:
         return (f"The slices are unevenly spaced, from {gaps.min():.3g} to {gaps.max():.3g} mm where {slack:.2g} mm of difference are "
                 "tolerated, so volumes would be wrong: choose a series with one spacing.")
@@ -391,7 +424,7 @@ def _same_grid(slices):
         what = f"sizes ({', '.join(sizes[:4])})" if len(sizes) > 1 else "orientations or pixel spacings"
         raise ScanError(f"The series mixes {len(slices)} slices of different {what}, and none is the most of it: put each volume into a folder of its own.")
     left = len(slices) - len(best)
-    return best, (f"{left} slices of another size, pixel spacing or orientation were left out.",) if left else ()
+    return best, (f"Left out: {_many(left, 'slice')} of another size, pixel spacing or orientation.",) if left else ()
 
 def _alike(a, b):
     "Do two slices lie on the same kind of grid?"
@@ -399,24 +432,13 @@ def _alike(a, b):
 
 def _without_twins(slices):
     "Sorted slices without copies of the same pixels at the same place, and a sentence."
-    kept, digests, places = [], {}, _along(slices)
-    for s, place in zip(slices, places):
-        mates = list(takewhile(lambda k: place - k[1] < SAME_PLACE, reversed(kept)))
-        if mates:
-            for mate in [s, *(k[0] for k in mates)]:
-                digests.setdefault(mate, _digest(mate))
-        if not any(digests[mate] == digests[s] for mate, _ in mates):
+    kept = []
+    for s, place in zip(slices, _along(slices)):
+        mates = takewhile(lambda k, place=place: place - k[1] < SAME_PLACE, reversed(kept))
+        if not any(mate.digest == s.digest for mate, _ in mates):
             kept.append((s, place))
     twins = len(slices) - len(kept)
-    return [s for s, _ in kept], (f"{twins} slices were there more than once with the same pixels; the copies were left out.",) if twins else ()
-
-def _digest(s):
-    "What two copies of a slice have in common; frames of one file are never copies."
-    if s.frame is not None:
-        return id(s.file), s.frame
-    with _clearly(f"The slice at {_where(s)} mm"):
-        pixels = _open_dicom(_whole(s.file)).PixelData
-    return hashlib.sha256(pixels).digest(), _text(s.header, "RescaleSlope"), _text(s.header, "RescaleIntercept")
+    return [s for s, _ in kept], (f"Left out: {_many(twins, 'slice')} that had come twice, at the same place with the same pixels.",) if twins else ()
 
 # %% ../nbs/01_series.ipynb #b4b8fda5
 def _one_acquisition(slices):
@@ -431,7 +453,7 @@ def _one_acquisition(slices):
         best = max(parts.values(), key=len)
         if 1 < len(parts) < len(slices) and _overlap(best, slices) and _fault(best) is None:
             left = len(slices) - len(best)
-            return best, (f"The series holds {len(parts)} volumes that overlap: the largest, {len(best)} slices, was read and {left} slices left out.",)
+            return best, (f"The series holds {len(parts)} volumes that overlap: the largest, {_many(len(best), 'slice')}, was read and {_many(left, 'slice')} left out.",)
     raise ScanError(fault)
 
 def _overlap(part, slices):
@@ -444,7 +466,7 @@ def _stack(slices):
     "The slices of a series that make one volume, sorted along their normal, and sentences."
     plain = [s for s in slices if s.plain]
     localizers = sum(s.localizer for s in slices)
-    doubts = (f"{localizers} localizers in the series were left out.",) if localizers else ()
+    doubts = (f"Left out: {_many(localizers, 'localizer')} in the series.",) if localizers else ()
     plain, mixed = _same_grid(plain)
     plain = [plain[k] for k in np.argsort(_along(plain), kind="stable")]
     plain, copied = _without_twins(plain)
@@ -558,14 +580,14 @@ def _from_found(chosen, doubts=()):
 # %% ../nbs/01_series.ipynb #4f7d5fed
 MAX_MEMBERS = 100_000
 MAX_UNPACKED = 2**32      # bytes, of all members together
-MAX_PACKING = 100         # times; CT shrinks to a half or a quarter
+MAX_PACKING = 100         # times; CT shrinks a few times at most
 
 def _check_archive(archive):
     "Refuse a ZIP archive that is a bomb, locked, or made to do harm."
     members = archive.infolist()
     size, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
     if len(members) > MAX_MEMBERS or size > MAX_UNPACKED or size > max(MAX_PACKING * packed, 2**26):
-        raise ScanError(f"The ZIP archive would unpack to {len(members)} files of {size / 2**30:.1f} GiB from {packed / 2**20:.1f} MiB, "
+        raise ScanError(f"The ZIP archive would unpack to {_many(len(members), 'file')} and {size / 2**30:.1f} GiB from {packed / 2**20:.1f} MiB, "
                         "more than is safe: pack the one series that is meant.")
     for m in members:
         if m.flag_bits & 1:
@@ -577,7 +599,7 @@ def _check_archive(archive):
 
 def _from_zip(file, series):
     "A ZIP archive of DICOM slices, or of one NIfTI, NRRD or MHA file -> Scan."
-    with zipfile.ZipFile(file.open("rb")) as archive:
+    with file.open("rb") as f, zipfile.ZipFile(f) as archive:
         _check_archive(archive)
         members = [zipfile.Path(archive, m.filename) for m in archive.infolist() if not m.is_dir()]
         found, broken = _find(members)
@@ -804,20 +826,7 @@ def _from_volume_file(file, unit=None):
     block.source["sha256"] = hashlib.sha256(data).hexdigest()
     return _from_grid(block, unit)
 
-# %% ../nbs/01_series.ipynb #48248b3e
-def _as_file(x):
-    "A path or bytes as something that opens; a folder as its path."
-    if isinstance(x, (bytes, bytearray, memoryview)):
-        return _Bytes(bytes(x))
-    if not isinstance(x, (str, os.PathLike)):
-        raise ScanError(f"An object of type {type(x).__name__} is not a scan: pass a path, bytes, a NumPy array or a Scan.")
-    path = Path(x)
-    if not path.exists():
-        raise ScanError("There is no such file or folder, so nothing was read: check the path.")
-    if not path.is_dir() and not path.is_file():
-        raise ScanError("This is a device or a pipe, which may never end: save the study to a file first.")
-    return path
-
+# %% ../nbs/01_series.ipynb #37c157ae
 def _from_file(file, unit, spacing, series):
     "A file that opens, or a folder -> Scan."
     if isinstance(file, Path) and file.is_dir():
@@ -846,7 +855,7 @@ def read_series(x:str|os.PathLike|bytes|np.ndarray|Series|Scan, # a folder, a fi
     if unit not in (None, "HU", "gray"):
         raise ScanError(f"The unit {str(unit)[:20]!r} is not known, and numbers mean nothing without one: pass 'HU' or 'gray'.")
     if isinstance(x, Scan):
-        return replace(x, name=name or x.name)
+        return replace(x, name=name) if name else x
     with _clearly("The study"):
         if isinstance(x, np.ndarray):
             scan = _from_array3(x, unit, spacing)
