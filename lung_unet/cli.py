@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .results import DISCLAIMER, FILE_ENDS, SCHEMAS, safe_name
 from .scan import ENDINGS, ScanError, bundled, hush, scan_name, sniff
+from .series import find_series, is_series
 
 # %% ../nbs/51_cli.ipynb #1b2dc2de
 def _printable(text):
@@ -59,24 +60,25 @@ def _kind(path):
         return None
     with open(path, "rb") as f:
         kind = sniff(f.read(256))
-    return kind or ("picture" if path.suffix.lower() in ENDINGS - {".gz", ".zip"} else None)
+    return kind or ("picture" if path.suffix.lower() in ENDINGS - {".gz", ".zip"} or is_series(path) else None)
 
 # %% ../nbs/51_cli.ipynb #dfa8db20
 def find_inputs(text:str, # as typed: a file, a folder, or `sample`
                )->list: # of files
-    "The files that an input stands for; `ScanError` where there are none."
+    "The files that an input stands for, or the folder itself where it is a CT; `ScanError` where there are none."
     if text == "sample":
         return [bundled("sample.png")]
     folder = Path(text)
     if not folder.is_dir():
         return [folder]
     kinds = {path: _kind(path) for path in sorted(folder.iterdir())}
-    if list(kinds.values()).count("DICOM") > 1:
-        raise ScanError("The folder holds several DICOM files, and a whole series cannot be read yet: name single slices in it.")
     found = [path for path, kind in kinds.items() if kind]
-    if not found:
-        raise ScanError("The folder holds no scan, and folders inside it are not searched: name a folder of CT slices.")
-    return found
+    slices = [path for path, kind in kinds.items() if kind == "DICOM"]
+    if len(slices) > 1:
+        return [folder, *(path for path in found if path not in slices)]
+    if not found and not find_series(folder):
+        raise ScanError("The folder holds neither pictures nor a CT, so there is nothing to do: name a folder of CT slices.")
+    return found or [folder]
 
 # %% ../nbs/51_cli.ipynb #b95195e6
 def number_names(paths:list, # of files
@@ -104,7 +106,7 @@ def _check_free(out, name):
 def _predict_one(segmenter, path, name, args):
     "One input from file to files."
     _check_free(Path(args.out), name)
-    seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold)
+    seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold, series=args.series)
     written = seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg)
     for end in FILE_ENDS:   # an earlier call's SEG would belie the new mask
         if (old := Path(args.out) / f"{name}{end}") not in written: old.unlink(missing_ok=True)
@@ -144,15 +146,17 @@ def _predict_all(inputs, args):
     "Every input in turn: yields (name, Segmentation), or (name, None) for one that failed."
     from tqdm import tqdm
 
-    from lung_unet.segmenter import Segmenter
+    from lung_unet.segmenter import Segmenter, in_order
 
     segmenter = Segmenter.load(args.model, engine=args.engine)
-    for path, name in tqdm(inputs, disable=None, unit="scan", leave=False):
+    if len(inputs) > 1: segmenter = segmenter.many   # each core takes a picture of its own
+    def one(work):
         try:
-            yield name, _predict_one(segmenter, path, name, args)
+            return _predict_one(segmenter, *work, args)
         except Exception as e:   # one bad input must not stop the others
-            _fail(e, args, path)
-            yield name, None
+            _fail(e, args, work[0])
+    results = in_order(one, inputs, segmenter.engine.streams)
+    yield from tqdm(zip((name for _, name in inputs), results), total=len(inputs), disable=None, unit="scan", leave=False)
 
 # %% ../nbs/51_cli.ipynb #93de9cb8
 def predict(args):
@@ -321,13 +325,14 @@ def _add_model(parser):
 # %% ../nbs/51_cli.ipynb #c6419f11
 def _predict_options(parser):
     parser.add_argument("inputs", nargs="+", metavar="INPUT",
-                        help="a picture, a DICOM or NPY file, a folder of pictures, or the word sample")
+                        help="a picture, a DICOM or NPY file, a CT (a folder of DICOM slices, a ZIP of it, NIfTI, NRRD, MHA), a folder of pictures, or the word sample")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for NAME_overlay.png, NAME_mask.png and NAME.json")
     parser.add_argument("--seg", action="store_true", help="write NAME_seg.dcm too, a DICOM segmentation; the input must be DICOM")
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T",
                         help="mark pixels of at least this probability (the model's own)")
     parser.add_argument("--spacing", type=_number(0, 20), metavar="MM",
                         help="mm between pixel centres, where the files do not say; a file that does is believed")
+    parser.add_argument("--series", metavar="UID", help="which series, where a study holds several; without it the axial one with the most slices")
     parser.add_argument("--deidentify", action="store_true",
                         help="call the results scan_0001, scan_0002 ..., in the order of the inputs, and keep no UIDs, no fingerprints, "
                              "and in a SEG no patient and no dates")

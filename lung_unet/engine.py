@@ -49,7 +49,7 @@ class OpenVINOEngine:
     @cached_property
     def many(self): # an engine
         "The same model for as many pictures at once as there are cores."
-        return OpenVINOEngine(self.model, self.precision, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        return self if self.streams > 1 else OpenVINOEngine(self.model, self.precision, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 # %% ../nbs/30_engine.ipynb #a9a61888
 class KerasEngine:
