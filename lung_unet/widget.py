@@ -409,9 +409,9 @@ class Table(Uploads):
     def report(self, reading):
         "What is marked now; of a volume when it is measured, and only if nobody has moved the threshold meanwhile."
         def measured(threshold):
-            if reading.threshold == threshold: reading.marked().lesions   # the part that takes time, before others are kept waiting
-            with self.lock:
-                if reading.threshold == threshold: self.send(*mask_message(reading))
+            if reading.threshold != threshold: return
+            told = mask_message(reading)
+            if reading.threshold == threshold: self.send(*told)
 
         self.soon(reading, measured, reading.threshold)
 
@@ -492,7 +492,7 @@ CSS_FRAME = r"""
 .lu :focus-visible { outline:3px solid var(--accent); outline-offset:2px; }
 .lu .drop { border:1.5px dashed var(--line); border-radius:12px; background:var(--panel); padding:14px 16px; display:flex; flex-wrap:wrap; gap:10px 18px; align-items:center; }
 .lu .drop.over { border-color:var(--accent); border-style:solid; }
-.lu .drop .hint { color:var(--soft); flex:1 1 220px; }
+.lu .drop .hint { color:var(--soft); flex:1 1 340px; }
 .lu .drop input[type=text] { width:96px; }
 .lu .status { display:flex; gap:12px; align-items:center; min-height:30px; padding:4px 2px; color:var(--soft); }
 .lu progress { width:180px; accent-color:var(--accent); }
@@ -514,16 +514,16 @@ CSS_WORK = r"""
 .lu .group { display:inline-flex; align-items:center; gap:6px; }
 .lu .group > span, .lu label { color:var(--soft); font-size:13px; }
 .lu .group button { padding:4px 9px; }
-.lu aside { display:grid; gap:14px; }
+.lu aside { display:grid; grid-template-columns:minmax(0, 1fr); gap:14px; }
 .lu .card { background:var(--panel); border:1px solid var(--line); border-radius:12px; padding:12px 14px; }
 .lu h2 { font-size:15px; font-weight:650; margin:0 0 8px; color:var(--ink); }
 .lu .card p { margin:6px 0 0; color:var(--soft); font-size:13px; }
 .lu input[type=range] { width:100%; accent-color:var(--accent); }
 .lu .row { display:flex; align-items:center; gap:8px; margin-top:8px; }
-.lu .row output { min-width:40px; text-align:right; font-variant-numeric:tabular-nums; }
+.lu .row output { min-width:40px; text-align:right; white-space:nowrap; font-variant-numeric:tabular-nums; }
 .lu table { width:100%; border-collapse:collapse; font-size:14px; font-variant-numeric:tabular-nums; color:var(--ink); }
 .lu th { text-align:left; font-weight:500; color:var(--soft); font-size:13px; padding:2px 4px; }
-.lu td { padding:6px 4px; border-top:1px solid var(--line); white-space:nowrap; }
+.lu td { padding:6px 3px; border-top:1px solid var(--line); white-space:nowrap; }
 .lu td small { display:block; color:var(--soft); font-size:12px; }
 .lu tbody tr { cursor:pointer; }
 .lu tbody tr.on { background:color-mix(in srgb, var(--accent) 16%, transparent); }
@@ -536,8 +536,8 @@ CSS_WORK = r"""
 .lu .strip span { display:block; font-size:12px; color:var(--soft); overflow:hidden; text-overflow:ellipsis; white-space:nowrap; }
 .lu footer { font-size:13px; margin-top:10px; border-top:1px solid var(--line); padding-top:8px; }
 .lu .work:not(.volume) .ct, .lu .work.volume .still { display:none !important; }
-.lu .work.volume { grid-template-columns:minmax(0, 1fr) 400px; }
-.lu .work.volume .views { grid-template-columns:2fr 1fr; grid-template-areas:"axial coronal" "axial sagittal"; align-items:start; }
+.lu .work.volume { grid-template-columns:minmax(0, 1fr) 420px; }
+.lu .work.volume .views { grid-template-columns:2fr 1fr; grid-template-areas:"axial coronal" "axial sagittal"; grid-template-rows:auto 1fr; align-items:start; }
 .lu .volume .axial { grid-area:axial; } .lu .coronal { grid-area:coronal; } .lu .sagittal { grid-area:sagittal; }
 .lu .scroll { max-height:440px; overflow:auto; }
 .lu .keys { color:var(--soft); font-size:13px; margin:8px 0 0; }
@@ -553,7 +553,7 @@ const PAGE = `
 <section class="drop" aria-label="Upload">
   <button class="main choose">Choose a slice or a CT</button>
   <input class="files" type="file" multiple hidden aria-label="Files to upload">
-  <span class="hint">or drop it here: pictures and DICOM slices; a whole CT as ZIP, as a folder or all its DICOM files, as NIfTI, NRRD or MHA. Up to LIMIT MB a file or CT; they stay in the memory of the computer that runs this page.</span>
+  <span class="hint">or drop it here: a picture, a DICOM slice, a whole CT (its files or folder, ZIP, NIfTI, NRRD, MHA). Up to LIMIT MB a file or CT, kept in the memory of the computer that runs this page.</span>
   <span class="group"><label for="lu-mm">Pixel size</label><input id="lu-mm" class="spacing" type="text" inputmode="decimal" placeholder="estimate"><span>mm, if the file does not say</span></span>
   <button class="sample">Try the sample</button>
 </section>

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 from made import encode, window
 from playwright.sync_api import sync_playwright
-from test_page import CHROMIUM, FLAGS, needs_browser, shows, started, upload
+from test_page import CHROMIUM, FLAGS, needs_browser, shows, started
 
 from lung_unet.cli import main
 from lung_unet.segmenter import Segmenter
