@@ -120,7 +120,9 @@ class Segmenter:
         region = lung_region(chest, spacing) if lung_share(chest) > 0 else np.ones(hu.shape, bool)
         box, probability = _box_around(region, CONTEXT / np.array(spacing)), np.zeros(hu.shape, np.float32)
         inputs = to_input(resample(hu[box], spacing, self.card.spacing_mm), self.card.hu_range)
-        probability[box] = restore(engine(inputs), hu[box].shape) * region[box]
+        answer = engine(inputs)
+        if self.card.flips: answer = (answer + engine(inputs[:, ::-1])[:, ::-1]) / 2
+        probability[box] = restore(answer, hu[box].shape) * region[box]
         return probability
 
     def _threshold(self, given:float|None)->float:
