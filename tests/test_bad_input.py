@@ -91,7 +91,7 @@ def test_folder_without_scans(tmp_path, capsys):
     (tmp_path / "deeper" / "slice.png").write_bytes(encode(window()))
     assert main(["predict", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "no scan" in err and not (tmp_path / "out").exists()
+    assert err.count("\n") == 1 and "neither pictures nor a CT" in err and not (tmp_path / "out").exists()
 
 
 def test_series_is_refused_with_a_sentence(tmp_path, capsys):

@@ -98,6 +98,7 @@ def test_metadata_comes_from_settings(wheel):
     plain = [need for need in needs if "extra ==" not in need]
     assert len(plain) >= 10 and not any(need.startswith(("tensorflow", "keras", "matplotlib")) for need in plain)
     assert any(need.startswith("keras>=3.15.1") for need in needs)
+    assert {"dask", "distributed", "pyarrow"} <= {Requirement(need).name for need in needs if 'extra == "screen"' in need}
 
 
 def test_source_archive_can_be_built_from(checkout, tmp_path):
@@ -111,6 +112,6 @@ def test_constraints_pin_everything_that_is_required():
     cfg = settings()
     lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     pinned = {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
-    for need in map(Requirement, shlex.split(cfg["requirements"] + cfg["dev_requirements"])):
+    for need in map(Requirement, shlex.split(" ".join(cfg[key] for key in ("requirements", "screen_requirements", "dev_requirements")))):
         pin = str(pinned[canonicalize_name(need.name)].specifier)
         assert pin.startswith("==") and need.specifier.contains(pin[2:]), need

@@ -1,4 +1,5 @@
 """The page in a real browser: upload, threshold, download, garbage, two visitors, no outside request."""
+import gzip
 import io
 import json
 import re
@@ -9,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from made import chest, dicom, encode, window
@@ -16,9 +18,10 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from test_bad_input import BAD
 
-from lung_unet.phantom import Tumour, to_png
+from lung_unet.phantom import Tumour, phantom_volume, to_png
 from lung_unet.phantom import chest as phantom
 from lung_unet.segmenter import Segmenter
+from lung_unet.series import write_series
 from lung_unet.widget import Session
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -184,6 +187,63 @@ def test_drop_of_a_large_file(visit):
     }""")
     page.wait_for_selector(".error:not([hidden])", timeout=30_000)
     assert page.inner_text(".error").startswith("twelve.png: The file is of an unknown kind")
+
+
+def at_slice(page, name, k):
+    page.wait_for_selector(f"figcaption.where:has-text('{name}, slice {k} of ')", timeout=30_000)
+
+
+def ink(page, canvas):
+    "How many pixels of a canvas are not black."
+    return page.locator(canvas).evaluate("c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 < 3 && v > 40).length / 3")
+
+
+@needs_browser
+def test_a_whole_ct(visit, tmp_path):
+    "A zip of a series: three planes, wheel and keys, findings, threshold, files; then its slices chosen together."
+    paths = write_series(phantom_volume(slices=16, spacing=(6.0, 2.8)).scan.pixels, tmp_path, np.array([(0, 0, 2.8, 0), (0, 2.8, 0, 0), (6.0, 0, 0, 0), (0, 0, 0, 1.0)]))
+    study = io.BytesIO()
+    with zipfile.ZipFile(study, "w") as archive:
+        for path in paths: archive.write(path, f"DICOM/{path.name}")
+    expected = Segmenter.load().segment(study.getvalue())
+    page = visit()
+    upload(page, "my study.zip", study.getvalue())
+    page.wait_for_selector(".work.volume", timeout=120_000)
+    page.wait_for_selector(".lu .status", state="hidden", timeout=30_000)
+    first = expected.lesions[0].key_slice + 1
+    at_slice(page, "my study", first)
+    page.wait_for_selector(f"tbody tr >> nth={len(expected.lesions) - 1}")
+    assert page.locator("tbody tr").count() == len(expected.lesions) and page.locator(".plain").is_hidden() and page.locator("[data-tool=add]").is_hidden()
+    for canvas in ("canvas.found", "canvas[data-plane=coronal]", "canvas[data-plane=sagittal]"): assert ink(page, canvas) > 1000
+    page.hover("canvas.found")
+    page.mouse.wheel(0, 100)   # towards the feet
+    at_slice(page, "my study", first - 1)
+    page.focus("canvas.found")
+    page.keyboard.press("Home")
+    at_slice(page, "my study", 16)
+    page.keyboard.press("PageDown")
+    at_slice(page, "my study", 6)
+    page.keyboard.press("n")
+    at_slice(page, "my study", first)
+    assert page.locator("tbody tr").first.get_attribute("class").strip() == "on" and page.input_value(".slice") == str(first)
+    page.locator("canvas[data-plane=coronal]").click(position={"x": 50, "y": 1})
+    at_slice(page, "my study", 16)
+    page.locator("tbody tr").first.click()
+    at_slice(page, "my study", first)
+    page.click("text=strict")
+    page.wait_for_selector(".levels button:has-text('strict')[aria-pressed=true]")
+    page.click("text=balanced")
+    page.wait_for_selector(".levels button:has-text('balanced')[aria-pressed=true]")
+    with page.expect_download() as download:
+        page.click("[data-save=zip]")
+    with zipfile.ZipFile(Path(download.value.path())) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert sorted(files) == ["my study.json", "my study_mask.nii.gz", "my study_overlay.png", "my study_seg.dcm"]
+    mask = nibabel.Nifti1Image.from_bytes(gzip.decompress(files["my study_mask.nii.gz"])).get_fdata().T > 0
+    assert mask.sum() == expected.mask.sum() > 0 and json.loads(files["my study.json"])["lesions"] == expected.to_dict()["lesions"]
+    page.set_input_files(".lu .files", paths[4:8])
+    page.wait_for_selector("figcaption.where:has-text('IM, slice ')", timeout=120_000)
+    assert page.locator(".strip button").count() == 2 and page.locator(".error").is_hidden()
 
 
 @needs_browser
