@@ -1,10 +1,12 @@
 """Pages from notebooks; nothing is executed, the outputs are those that the notebooks hold.
 
     python docs/build.py readme    README.md, from nbs/index.ipynb
+    python docs/build.py records   the figures of the recorded runs, docs/records/*.json, into nbs/promises.md
     python docs/build.py site      the documentation, from all of nbs/, into _docs/: open _docs/index.html,
                                    or, to search in it as well, python3 -m http.server -d _docs
 """
 import ast
+import json
 import logging
 import posixpath
 import re
@@ -18,6 +20,7 @@ from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
+RECORDS = ROOT / "docs" / "records"
 LINK = re.compile(r"""(\]\(|\b(?:src|href)=")(?![a-z]+:|[#/])([^)"#\s]+)""")   # to a picture or page of the project
 DIRECTIVE = re.compile(r"^#\|.*\n?", re.MULTILINE)
 ROOMS = {0: "Scans", 10: "Findings", 14: "Cases", 20: "Learning", 30: "Using", 50: "Doors"}   # from this number on
@@ -47,6 +50,24 @@ def readme():
     "README.md; its links start at the root of the repository."
     nb = load(NBS / "index.ipynb", lambda link: posixpath.normpath(posixpath.join(NBS.name, link)))
     (ROOT / "README.md").write_text(to_markdown(nb, "index", outputs=False)[0], encoding="utf-8")
+
+
+def quote_records(text):
+    "Into every span with a `data-record` of RUN.KEY the figure of that recorded run."
+    runs = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in RECORDS.glob("*.json")}
+
+    def figure(match):
+        run, key = match[1].split(".")
+        value = runs[run][key] if run in runs else "not yet measured"
+        return f'<span data-record="{match[1]}">{value:,}</span>' if isinstance(value, (int, float)) else f'<span data-record="{match[1]}">{value}</span>'
+
+    return re.sub(r'<span data-record="(\w+\.\w+)">[^<]*</span>', figure, text)
+
+
+def records():
+    "nbs/promises.md, with the figures as they are now."
+    page = NBS / "promises.md"
+    page.write_text(quote_records(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def add_headings(nb):
@@ -118,6 +139,6 @@ def site():
 
 
 if __name__ == "__main__":
-    jobs = {"readme": readme, "site": site}
+    jobs = {"readme": readme, "records": records, "site": site}
     if len(sys.argv) != 2 or sys.argv[1] not in jobs: sys.exit(__doc__)
     jobs[sys.argv[1]]()

@@ -62,13 +62,17 @@ MAX_PIXELS = 64_000_000      # 8000 x 8000
 MAX_BYTES = 8 * MAX_PIXELS   # of a file: that many pixels in the widest numbers there are
 MIN_SIDE = 16                # pixels
 
+def _times(shape):
+    "A size as people write it; a number with which a damaged header fills whole lines is not written out."
+    return " x ".join(str(n) if abs(n) < 10**12 else "absurdly many" for n in map(int, shape))
+
 def _check_size(rows, cols):
     "Refuse a picture too large to decode or too small to show anything."
     if rows * cols > MAX_PIXELS:
-        raise ScanError(f"The picture has {rows} x {cols} pixels, more than the {MAX_PIXELS // 10**6} million "
+        raise ScanError(f"The picture has {_times((rows, cols))} pixels, more than the {MAX_PIXELS // 10**6} million "
                         "that can be read safely: crop it or save it smaller.")
     if min(rows, cols) < MIN_SIDE:
-        raise ScanError(f"The picture has {rows} x {cols} pixels, too few to show a lung: "
+        raise ScanError(f"The picture has {_times((rows, cols))} pixels, too few to show a lung: "
                         f"bring one of at least {MIN_SIDE} x {MIN_SIDE}.")
 
 # %% ../nbs/00_scan.ipynb #4bc24f2b
@@ -510,6 +514,12 @@ def _bytes(x):
     raise ScanError(f"An object of type {type(x).__name__} is not a scan: pass a path, bytes, a NumPy array or a Scan.")
 
 # %% ../nbs/00_scan.ipynb #05beffcb
+def _check_finite(pixels):
+    "Refuse what has grown beyond all numbers."
+    if not np.isfinite(pixels).all():
+        raise ScanError("The values become infinite where the header rescales them, and a guess in their place could look like "
+                        "a finding: export the scan again.")
+
 def _decode(read, data, unit):
     "Call a reader, and judge what it brings."
     try:
@@ -524,9 +534,7 @@ def _decode(read, data, unit):
     except Exception as e:
         raise ScanError(f"The file is damaged, cut short or of a rare kind and cannot be decoded ({type(e).__name__}): "
                         "copy or export it again, for example as PNG.") from e
-    if not np.isfinite(scan.pixels).all():
-        raise ScanError("The values become infinite where the header rescales them, and a guess in their place could look like "
-                        "a finding: export the slice again.")
+    _check_finite(scan.pixels)
     few = np.unique(scan.pixels.flat[::max(1, scan.pixels.size // 100_000)]).size
     if np.ptp(scan.pixels) == 0:
         raise ScanError("Every pixel has the same value, so there is nothing to see: check the export.")

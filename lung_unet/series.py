@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .scan import (AIR, PADDING, Scan, ScanError, _check_deflated, _check_size, _check_spacing, _clean_hu, _ends,
-                            _floats, _is_capture, _is_colour, _is_deflated, _open_dicom, _pad, _provenance, _rescale, _stored,
-                            _text, scan_name, sniff)
+from .scan import (AIR, PADDING, Scan, ScanError, _check_deflated, _check_finite, _check_size, _check_spacing, _clean_hu,
+                            _ends, _floats, _is_capture, _is_colour, _is_deflated, _open_dicom, _pad, _provenance, _rescale, _stored,
+                            _text, _times, scan_name, sniff)
 
 # %% ../nbs/01_series.ipynb #1926ad2c
 TOWARDS = 2, 1, 0   # slices run along z (to the head), rows along y (to the back), columns along x (to the left): LPS
@@ -102,7 +102,7 @@ MAX_FILE = 8 * MAX_VOXELS    # bytes: that many voxels in the widest numbers the
 def _check_volume(shape):
     "Refuse a volume of (slices, rows, cols) that is too large to decode or no volume."
     if math.prod(map(int, shape)) > MAX_VOXELS:
-        raise ScanError(f"The volume has {' x '.join(map(str, shape))} voxels, more than the {MAX_VOXELS // 10**6} million that can be "
+        raise ScanError(f"The volume has {_times(shape)} voxels, more than the {MAX_VOXELS // 10**6} million that can be "
                         "read safely: choose a series with fewer slices, or cut out the chest.")
     if shape[0] < 2:
         raise ScanError("The series has a single slice, and a volume needs at least two: read it as a slice, or name the whole series.")
@@ -532,6 +532,7 @@ def _decode_into(stored, slices, convert):
                     sha.update(data)
                     ds = _open_dicom(data, frames=s.frame is not None)
                 stored[k] = convert(s, _stored(ds, s.frame))
+                _check_finite(stored[k])
         del ds.PixelData, data
         ds.buffer = None   # else every header would keep its whole file
         headers.append(ds)
@@ -649,7 +650,7 @@ def _check_shape(shape):
     "A shape as three whole numbers; refuses what is no volume, or too large, before it is unpacked."
     shape = [int(n) for n in shape]
     if len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1:
-        raise ScanError(f"The file holds an array of {' x '.join(map(str, shape))}, and a scan has three dimensions: save one volume on its own.")
+        raise ScanError(f"The file holds an array of {_times(shape)}, and a scan has three dimensions: save one volume on its own.")
     _check_volume(sorted(shape[:3]))
     return tuple(shape[:3])
 
@@ -784,6 +785,7 @@ def _convert_into(stored, values, slope, intercept, unit):
     for out, part in zip(np.moveaxis(stored, axis, 0), np.moveaxis(values, axis, 0)):
         part = part.astype(np.float64) * slope + intercept
         out[:] = np.where(part < PADDING, AIR, part) if unit == "HU" else part.clip(0, 1)   # rounding may lead a hair beyond
+        _check_finite(out)
 
 # %% ../nbs/01_series.ipynb #83b92465
 def _from_array3(a, unit, spacing, data=None):
@@ -798,7 +800,7 @@ def _from_array3(a, unit, spacing, data=None):
     return _from_grid(_Grid(a, affine, source={"format": "array" if data is None else "NPY", "sha256": sha}), unit, trust=False)
 
 def _no_volume(shape):
-    return ScanError(f"The array has shape {shape}, and a volume is (slices, rows, cols): give one slice or a colour picture to read_scan.")
+    return ScanError(f"The array has shape {str(shape)[:60]}, and a volume is (slices, rows, cols): give one slice or a colour picture to read_scan.")
 
 def _npy_header(file):
     "Shape and type of the array in an .npy file, from its header."

@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from lung_unet.scan import ScanError, read_scan
 from lung_unet.segmenter import Segmenter
+from lung_unet.series import read_series
 
 COUNT = 20 * len(fuzz.SEEDS)
 GOOD = encode(window())
@@ -162,3 +163,23 @@ def test_extreme_values_are_segmented(top, segmenter):
     for unit in ("HU", "gray"):
         seg = segmenter.segment(read_scan(ramp, unit=unit))
         assert np.isfinite(seg.probability).all() and Image.fromarray(np.asarray(seg.overlay())).size
+
+
+def with_slope(slope):
+    "A series of which one slice has this slope, as a ZIP archive."
+    files = list(fuzz.SLICES)
+    ds = pydicom.dcmread(io.BytesIO(files[2]))
+    ds[0x00281053] = pydicom.dataelem.RawDataElement(pydicom.tag.BaseTag(0x00281053), "DS", len(slope), slope.encode(), 0, False, True)
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, ds)
+    files[2] = stream.getvalue()
+    return fuzz._zip(files)
+
+
+@pytest.mark.parametrize(("data", "said"), [
+    (with_slope("1e300 "), "infinite"), (fuzz._mha().replace(b"32 24 6", b"32 24 1e300"), "absurdly many"),
+    (npy(fuzz.VOLUME).replace(b"(6, 24, 32), }   ", b"(99999, 99999), }"), "volume is"), (fuzz._zip([b"PK\3\4" + bytes(99)]), "no")])
+def test_what_the_recorded_run_found(data, said):
+    "Faults of volumes, each kept as it was found."
+    with pytest.raises(ScanError, match=said) as error: read_series(data)
+    assert len(str(error.value)) < 300
