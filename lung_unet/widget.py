@@ -771,13 +771,14 @@ PLANES_JS = r"""
 const AXES = { axial: 0, coronal: 1, sagittal: 2 };
 const KEYS = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: 99999, End: -99999 };   // slices towards the head
 const STEPS = { n: 1, p: -1 };
+const PATIENCE = 3000;   // ms after which a question that got no answer, as when the connection was lost, is asked again
 const placeIn = (view, event) => { const box = event.target.getBoundingClientRect(); return [(event.clientX - box.left - view.left) / view.scale, (event.clientY - box.top - view.top) / view.scale]; };
 function planes({ tell, state, draw, $, $$, shown }) {
   const views = { coronal: { zoom: 1 }, sagittal: { zoom: 1 } };
   let asked = {}, rest = 0;
   function ask(plane) {
-    if (asked[plane]) return;
-    asked[plane] = { at: shown().at[AXES[plane]], level: shown().level };
+    if (performance.now() - asked[plane]?.since < PATIENCE) return;
+    asked[plane] = { at: shown().at[AXES[plane]], level: shown().level, since: performance.now() };
     tell({ kind: "plane", plane, at: asked[plane].at });
   }
   const askAll = () => Object.keys(AXES).forEach(ask);
