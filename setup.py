@@ -10,6 +10,7 @@ config = ConfigParser(delimiters=["="])
 config.read(here / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 status = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}[cfg["status"]]
+screen = shlex.split(cfg["screen_requirements"])
 
 setup(
     name=cfg["lib_name"],
@@ -28,7 +29,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     install_requires=shlex.split(cfg["requirements"]),
-    extras_require={"dev": shlex.split(cfg["dev_requirements"])},
+    extras_require={"screen": screen, "dev": screen + shlex.split(cfg["dev_requirements"])},
     entry_points={"console_scripts": shlex.split(cfg["console_scripts"])},
     packages=["lung_unet", "lung_unet.models"],
     package_dir={"lung_unet.models": "models"},

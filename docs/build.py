@@ -60,6 +60,11 @@ def add_headings(nb):
         nb.cells.append(cell)
 
 
+def as_page(link):
+    "Where a link to a notebook leads in the documentation."
+    return re.sub(r"\.ipynb$", ".md", link)
+
+
 def write_pages(out):
     "Every notebook and every other page or picture of nbs/, as markdown under `out`."
     shutil.rmtree(out, ignore_errors=True)
@@ -68,14 +73,17 @@ def write_pages(out):
         if path.is_dir() or any(part[0] in "._" for part in path.relative_to(NBS).parts): continue
         to.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".ipynb":
-            nb = load(path, lambda link: re.sub(r"\.ipynb$", ".md", link))
+            nb = load(path, as_page)
             add_headings(nb)
             text, pictures = to_markdown(nb, path.stem)
             to.with_suffix(".md").write_text(text, encoding="utf-8")
             for name, data in pictures.items():
                 (to.parent / name).parent.mkdir(exist_ok=True)
                 (to.parent / name).write_bytes(data)
-        elif path.suffix in {".md", ".png", ".jpg", ".svg"}: shutil.copy(path, to)
+        elif path.suffix == ".md":
+            text = LINK.sub(lambda m: m[1] + as_page(m[2]), path.read_text(encoding="utf-8"))
+            to.write_text(text, encoding="utf-8")
+        elif path.suffix in {".png", ".jpg", ".svg"}: shutil.copy(path, to)
     shutil.copy(ROOT / "docs" / "style.css", out)
 
 

@@ -24,6 +24,7 @@ class Card:
     hu_range: tuple = HU_RANGE          # HU that become 0 and 1
     multiple: int = 32                  # rows and columns are padded to a multiple of this, with air
     threshold: float = 0.5              # probability from which a pixel is marked
+    flips: bool = False                 # answers for a picture and its mirror image are averaged
     levels: dict = field(default_factory=dict)      # "sensitive" and "strict": thresholds beside it, chosen on validation patients
     band: tuple = ()                    # two probabilities; between them readers would disagree
     sha256: dict = field(default_factory=dict)      # file ending -> fingerprint

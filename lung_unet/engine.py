@@ -30,15 +30,17 @@ class OpenVINOEngine:
     def __init__(self, model:str|Path, # the .keras or .xml file; its fast form lies beside it
         precision:str="auto", # "bf16", "f32", or what this CPU is good at
         streams:int=1, # pictures computed at once
+        threads:int|None=None, # cores to use at most; None: all
         ):
         import openvino
-        self.model, self.streams, self.local = model, streams, threading.local()
+        self.model, self.streams, self.threads, self.local = model, streams, threads, threading.local()
         self.card, xml, core = read_card(model), Path(model).with_suffix(".xml"), openvino.Core()
         for path in (xml, xml.with_suffix(".bin")): verify(path, self.card)
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = ("bf16" if native else "f32") if precision == "auto" else precision
+        limit = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False} if threads else {}   # pinned, two processes of one thread would share a core
         self.compiled = core.compile_model(str(xml), "CPU", {
-            "INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT", "NUM_STREAMS": streams})
+            "INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT", "NUM_STREAMS": streams} | limit)
 
     def __call__(self, x:np.ndarray)->np.ndarray: # float32 (rows, cols), 0..1, to the same
         "The probability of every pixel; each thread that calls has a request of its own."
@@ -48,8 +50,9 @@ class OpenVINOEngine:
 
     @cached_property
     def many(self): # an engine
-        "The same model for as many pictures at once as there are cores."
-        return self if self.streams > 1 else OpenVINOEngine(self.model, self.precision, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        "The same model for as many pictures at once as there are cores to use."
+        cores = self.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        return self if self.streams > 1 or self.streams == cores else OpenVINOEngine(self.model, self.precision, cores, self.threads)
 
 # %% ../nbs/30_engine.ipynb #a9a61888
 class KerasEngine:
@@ -80,9 +83,10 @@ BUNDLED = "segmentation_model_unet_final"
 def load_engine(model:str|Path=None, # a .keras or .xml file with its card; None: the model that ships
     engine:str="openvino", # or "keras"
     precision:str="auto",
+    threads:int|None=None, # cores to use at most, openvino alone; None: all
     ): # an engine: call it with an array; it has `name`, `precision` and `card`
     "The engine of a model; `ModelError` where it cannot be used."
     if engine not in ENGINES: raise ModelError(f"There is no engine {engine}: choose one of {', '.join(ENGINES)}.")
     path = Path(model) if model else bundled(BUNDLED + ".keras")
     if not path.is_file(): raise ModelError(f"{path.name} does not exist, so no model can be loaded: pass a .keras file, or leave the model out to use the one that ships.")
-    return ENGINES[engine](path, precision)
+    return OpenVINOEngine(path, precision, threads=threads) if engine == "openvino" else KerasEngine(path, precision)

@@ -76,7 +76,7 @@ class Evaluation:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         for name in ("pictures", "lesions", "patients"): _write_csv(out/f"{name}.csv", getattr(self, name))
-        _replace(out/"summary.json", lambda part: part.write_text(json.dumps(plain(self.summary), indent=1) + "\n"))
+        _replace(out/"summary.json", lambda part: part.write_text(json.dumps(plain(self.summary), indent=1) + "\n", encoding="utf-8"))
         figure = plot(self)
         _replace(out/"plots.png", lambda part: figure.savefig(part, dpi=110))
 

@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MIN_SIDE', 'SPACING_RANGE', 'MAX_EXTENT', 'LUMA', 'AIR', 'PADDING', 'FORMATS', 'STDERR',
-           'SECONDARY_CAPTURE', 'ENHANCED_CT', 'DEFLATED', 'NO_SPACING', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM',
-           'ENDINGS', 'ScanError', 'Headers', 'Scan', 'hush', 'sniff', 'scan_name', 'read_scan', 'bundled']
+           'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'DEFLATED', 'RLE', 'JPEG_2000', 'NO_SPACING', 'UID',
+           'NUMBER', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Headers', 'Scan', 'hush',
+           'sniff', 'scan_name', 'read_scan', 'bundled']
 
 # %% ../nbs/00_scan.ipynb #5f8a0b1c
 import hashlib
 import io
 import math
 import os
+import re
+import struct
 import threading
 import warnings
 import zlib
@@ -79,7 +82,7 @@ def _check_spacing(spacing, shape):
     except (TypeError, ValueError):
         mm = ()
     if len(mm) != len(shape) or not all(SPACING_RANGE[0] <= s <= SPACING_RANGE[1] and s * n <= MAX_EXTENT for s, n in zip(mm, shape)):
-        raise ScanError(f"A spacing of {str(spacing)[:40]} mm cannot be right for {' x '.join(map(str, shape))} pixels: "
+        raise ScanError(f"A spacing of {repr(spacing)[:40]} mm cannot be right for {' x '.join(map(str, shape))} pixels: "
                         f"give the distance between pixel centres in mm, for example 0.7 or {(0.7,) * len(shape)}.")
     return mm
 
@@ -249,6 +252,7 @@ def _floats(ds, key, n=1):
 # %% ../nbs/00_scan.ipynb #4568d99a
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"   # this and what lies below it, as SOP class UIDs
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2."
+MODALITIES = {"CT", "MR", "PT", "US", "CR", "DX", "MG", "NM", "XA", "RF", "OT", "SC", "SR", "SEG", "PR", "RTDOSE", "RTPLAN", "RTSTRUCT"}
 
 def _is_capture(ds):
     "Is this a screenshot in a DICOM file, without Hounsfield units?"
@@ -257,15 +261,16 @@ def _is_capture(ds):
 
 def _check_dicom(ds, frames=False):
     "Refuse a DICOM object that is not CT, or, unless `frames`, not a single slice."
-    modality, kind = (_text(ds, "Modality") or "").upper()[:16], _text(ds, "SOPClassUID") or ""
+    modality, kind = (_text(ds, "Modality") or "").upper(), _text(ds, "SOPClassUID") or ""
+    named = modality if modality in MODALITIES else "unknown" if modality else "not given"   # other text could be a name
     if not ds.get("Rows") or not ds.get("Columns") or "PixelData" not in ds:
-        raise ScanError(f"The DICOM file holds no picture or was cut short (modality {modality or 'not given'}): "
+        raise ScanError(f"The DICOM file holds no picture or was cut short (modality {named}): "
                         "copy it again, or choose one of the CT slices beside it.")
     if _is_capture(ds):
         raise ScanError("The DICOM file is a secondary capture, a screenshot without Hounsfield units: "
                         "choose the original CT slice, or save it as PNG to have it read as gray.")
     if modality not in ("CT", ""):
-        raise ScanError(f"The DICOM file is of modality {modality}, and the model has only learned CT: "
+        raise ScanError(f"The DICOM file is of modality {named}, and the model has only learned CT: "
                         "choose a CT slice of the chest.")
     if not frames and ((_floats(ds, "NumberOfFrames") or (1,))[0] > 1 or kind.startswith(ENHANCED_CT)):
         raise ScanError("The DICOM file holds several frames, and read_scan takes one slice: "
@@ -273,14 +278,25 @@ def _check_dicom(ds, frames=False):
     _check_size(int(ds.Rows), int(ds.Columns))
 
 # %% ../nbs/00_scan.ipynb #e8b4a095
-DEFLATED = b"1.2.840.10008.1.2.1.99"   # a transfer syntax
+DEFLATED, RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"   # transfer syntaxes
+JPEG_2000 = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"
+
+def _is_deflated(f):
+    "Does a DICOM file, open at its start, go on deflated? Leaves it where that part begins, as pydicom itself finds it."
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    read_preamble(f, force=True)
+    return _read_file_meta_info(f).get("TransferSyntaxUID") == DEFLATED
 
 def _check_deflated(data):
     "Refuse a deflated DICOM file that would unpack to more than fits (pydicom unpacks it whole)."
-    if DEFLATED not in data[:1024]:
+    stream = io.BytesIO(data)
+    if not _is_deflated(stream):
         return
-    start = 144 + int.from_bytes(data[140:144], "little")   # preamble, DICM, and the length of the file meta group
-    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], MAX_BYTES)) == MAX_BYTES:
+    unpack, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while size < MAX_BYTES and (piece := stream.read(2**16)):   # which unpacks to 64 MiB at most
+        size += len(unpack.decompress(piece))
+    if size >= MAX_BYTES:
         raise ScanError("The deflated DICOM file unpacks to more than fits into memory: export it uncompressed.")
 
 def _check_decoder(uid):
@@ -340,13 +356,21 @@ def _dicom_spacing(ds):
     except ScanError:
         return None, (NO_SPACING,)
 
+def _code(ds, key, allowed):
+    "A header value if it is one of the codes that may stand there, else None: anything else could be a name."
+    text = _text(ds, key) or ""
+    return text if re.fullmatch(allowed, text) else None
+
+UID = r"(?=.{1,64}$)[0-9]+(\.[0-9]+)+"
+NUMBER = r"[-+]?[0-9.,]+([eE][-+]?[0-9]+)?"
+
 def _provenance(ds):
-    "What the header says about the picture; nothing about the person."
-    text = {"sop_instance_uid": "SOPInstanceUID", "series_instance_uid": "SeriesInstanceUID",
-            "photometric": "PhotometricInterpretation", "rescale_slope": "RescaleSlope",
-            "rescale_intercept": "RescaleIntercept"}
+    "What the header says about the picture; nothing about the person. Numbers and known codes alone, no free text."
+    codes = {"sop_instance_uid": ("SOPInstanceUID", UID), "series_instance_uid": ("SeriesInstanceUID", UID),
+             "photometric": ("PhotometricInterpretation", "MONOCHROME[12]"),
+             "rescale_slope": ("RescaleSlope", NUMBER), "rescale_intercept": ("RescaleIntercept", NUMBER)}
     return {"format": "DICOM", "transfer_syntax": str(ds.file_meta.TransferSyntaxUID)} | {
-        key: _text(ds, tag) for key, tag in text.items()} | {
+        key: _code(ds, tag, allowed) for key, (tag, allowed) in codes.items()} | {
         "orientation": _floats(ds, "ImageOrientationPatient", 6), "position": _floats(ds, "ImagePositionPatient", 3),
         "slice_thickness": (_floats(ds, "SliceThickness") or (None,))[0], "window": _window(ds)}
 
@@ -384,6 +408,30 @@ def _open_dicom(data, frames=False):
     _check_decoder(ds.file_meta.TransferSyntaxUID)
     return ds
 
+def _check_codestream(ds, frame):
+    "Refuse a JPEG 2000 picture that is of another size than its header says, for it would be unpacked whole."
+    from pydicom.encaps import get_frame
+
+    data = get_frame(ds.PixelData, frame or 0, number_of_frames=int(ds.get("NumberOfFrames") or 1))
+    at = data.find(b"\xff\x4f\xff\x51")   # start of codestream, then of the marker that gives the size
+    right, bottom, left, top = struct.unpack_from(">4I", data, at + 8) if at >= 0 else (0, 0, 0, 0)
+    if (bottom - top, right - left) != (ds.Rows, ds.Columns):
+        raise ScanError(f"The DICOM file says {ds.Rows} x {ds.Columns} pixels and holds a JPEG 2000 picture of {bottom - top} x {right - left}, "
+                        "so one of them is damaged: copy or export it again.")
+
+def _stored(ds, frame=None):
+    "The stored numbers of the only frame, or of one of several, (rows, cols)."
+    from pydicom.pixels import pixel_array
+
+    if ds.file_meta.TransferSyntaxUID in JPEG_2000:
+        _check_codestream(ds, frame)
+    plugin = "pydicom" if ds.file_meta.TransferSyntaxUID == RLE else ""   # the fast one ends on damage with what is no Exception
+    stored = pixel_array(ds, index=frame, decoding_plugin=plugin)
+    if stored.ndim != 2:
+        raise ScanError("The DICOM file holds more pixels than the one slice that its header describes, so it is not clear "
+                        "which are meant: copy or export it again.")
+    return stored
+
 def _header(ds):
     "The header without pixels and drawings, detached from the bytes of its file and not decoded before it is asked for."
     import pydicom
@@ -396,7 +444,7 @@ def _header(ds):
 def _from_dicom(data, unit=None):
     "The bytes of one DICOM CT slice, with or without preamble -> Scan; the header states the unit."
     ds = _open_dicom(data)
-    stored = ds.pixel_array.astype(np.float64)
+    stored = _stored(ds).astype(np.float64)
     spacing, doubts = _dicom_spacing(ds)
     doubts += _dicom_doubts(ds)
     source = _provenance(ds)
@@ -476,6 +524,9 @@ def _decode(read, data, unit):
     except Exception as e:
         raise ScanError(f"The file is damaged, cut short or of a rare kind and cannot be decoded ({type(e).__name__}): "
                         "copy or export it again, for example as PNG.") from e
+    if not np.isfinite(scan.pixels).all():
+        raise ScanError("The values become infinite where the header rescales them, and a guess in their place could look like "
+                        "a finding: export the slice again.")
     few = np.unique(scan.pixels.flat[::max(1, scan.pixels.size // 100_000)]).size
     if np.ptp(scan.pixels) == 0:
         raise ScanError("Every pixel has the same value, so there is nothing to see: check the export.")

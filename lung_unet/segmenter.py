@@ -94,7 +94,7 @@ class Segmenter:
         probability = self._probability(self.engine, hu, chest, used)
         times["predict"] = time.perf_counter()
         return Segmentation(scan=scan, probability=probability, threshold=threshold, warnings=doubts(scan, calibration, estimate, chest),
-            model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration)
+            model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration, band=self.card.band)
 
     def _volume(self, scan:Scan, threshold:float, times:dict, progress)->Segmentation:
         "All slices of a CT, as many at once as there are cores; then neighbours are heard."
@@ -113,14 +113,16 @@ class Segmenter:
         _smooth_slices(probability, scan.spacing[0] if scan.spacing else None)
         times["predict"] = time.perf_counter()
         return Segmentation(scan=scan, probability=probability, threshold=threshold, warnings=volume_doubts(scan, calibration, estimate, lungs),
-            model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration, lungs=lungs)
+            model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration, band=self.card.band, lungs=lungs)
 
     def _probability(self, engine, hu, chest, spacing)->np.ndarray: # float32, (rows, cols)
         "The network's answer in the lungs and their borders, zero elsewhere; in all of a picture that shows no lung, or of a crop."
         region = lung_region(chest, spacing) if lung_share(chest) > 0 else np.ones(hu.shape, bool)
         box, probability = _box_around(region, CONTEXT / np.array(spacing)), np.zeros(hu.shape, np.float32)
         inputs = to_input(resample(hu[box], spacing, self.card.spacing_mm), self.card.hu_range)
-        probability[box] = restore(engine(inputs), hu[box].shape) * region[box]
+        answer = engine(inputs)
+        if self.card.flips: answer = (answer + engine(inputs[:, ::-1])[:, ::-1]) / 2
+        probability[box] = restore(answer, hu[box].shape) * region[box]
         return probability
 
     def _threshold(self, given:float|None)->float:

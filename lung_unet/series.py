@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .scan import (AIR, DEFLATED, PADDING, Scan, ScanError, _check_deflated, _check_size, _check_spacing,
-                            _clean_hu, _ends, _floats, _is_capture, _is_colour, _open_dicom, _pad, _provenance, _rescale,
+from .scan import (AIR, PADDING, Scan, ScanError, _check_deflated, _check_size, _check_spacing, _clean_hu, _ends,
+                            _floats, _is_capture, _is_colour, _is_deflated, _open_dicom, _pad, _provenance, _rescale, _stored,
                             _text, scan_name, sniff)
 
 # %% ../nbs/01_series.ipynb #1926ad2c
@@ -222,8 +222,9 @@ def _headers(file):
         if sniff(head[:256]) != "DICOM":
             return []
         f.seek(0)
-        if DEFLATED in head:
+        if _is_deflated(f):
             _check_deflated(_whole(file))
+        f.seek(0)
         ds = pydicom.dcmread(f, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
     if not ds.get("Rows") and _text(ds, "Modality") == "CT":
         raise ScanError("The header of a CT slice was cut short: copy it again.")
@@ -521,8 +522,6 @@ def _correction(slices):
 # %% ../nbs/01_series.ipynb #85d98d49
 def _decode_into(stored, slices, convert):
     "Decode slices into `stored` (slices, rows, cols) through `convert`; returns the files' headers without pixels, and a fingerprint."
-    from pydicom.pixels import pixel_array
-
     headers, sha = [], hashlib.sha256()
     for _, run in groupby(enumerate(slices), key=lambda numbered: id(numbered[1].file)):
         ds = None
@@ -532,7 +531,7 @@ def _decode_into(stored, slices, convert):
                     data = _whole(s.file)
                     sha.update(data)
                     ds = _open_dicom(data, frames=s.frame is not None)
-                stored[k] = convert(s, pixel_array(ds, index=s.frame))
+                stored[k] = convert(s, _stored(ds, s.frame))
         del ds.PixelData, data
         ds.buffer = None   # else every header would keep its whole file
         headers.append(ds)
@@ -784,19 +783,22 @@ def _convert_into(stored, values, slope, intercept, unit):
     axis = int(np.argmax(values.strides))   # the slowest, so that each part is read from one place
     for out, part in zip(np.moveaxis(stored, axis, 0), np.moveaxis(values, axis, 0)):
         part = part.astype(np.float64) * slope + intercept
-        out[:] = np.where(part < PADDING, AIR, part) if unit == "HU" else part
+        out[:] = np.where(part < PADDING, AIR, part) if unit == "HU" else part.clip(0, 1)   # rounding may lead a hair beyond
 
 # %% ../nbs/01_series.ipynb #83b92465
 def _from_array3(a, unit, spacing, data=None):
     "A 3-D array, (slices, rows, cols) in the normal form -> Scan; `data`: the bytes of the .npy file it was in."
     if a.ndim != 3 or _is_colour(a):
-        raise ScanError(f"The array has shape {a.shape}, and a volume is (slices, rows, cols): give one slice or a colour picture to read_scan.")
+        raise _no_volume(a.shape)
     _check_volume(a.shape)
     affine = None
     if spacing is not None:
         affine = np.diag([*_check_spacing(spacing, a.shape), 1.0])[[2, 1, 0, 3]]
     sha = hashlib.sha256(np.ascontiguousarray(a) if data is None else data).hexdigest()
     return _from_grid(_Grid(a, affine, source={"format": "array" if data is None else "NPY", "sha256": sha}), unit, trust=False)
+
+def _no_volume(shape):
+    return ScanError(f"The array has shape {shape}, and a volume is (slices, rows, cols): give one slice or a colour picture to read_scan.")
 
 def _npy_header(file):
     "Shape and type of the array in an .npy file, from its header."
@@ -810,8 +812,9 @@ def _from_npy3(file, unit, spacing):
     shape, dtype = _npy_header(file)
     if dtype.hasobject:
         raise ScanError("The NPY file holds Python objects, which could run code when opened: save plain numbers.")
-    if len(shape) == 3:
-        _check_volume(shape)
+    if len(shape) != 3:
+        raise _no_volume(shape)
+    _check_volume(shape)   # before anything of that size is asked for
     data = _whole(file)
     return _from_array3(np.load(io.BytesIO(data), allow_pickle=False), unit, spacing, data)
 

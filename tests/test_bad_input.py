@@ -86,12 +86,12 @@ def test_folder_of_bad_files_names_each(bad_files, tmp_path, capsys):
 
 
 def test_folder_without_scans(tmp_path, capsys):
-    (tmp_path / "notes.txt").write_text("my CT")
+    (tmp_path / "notes.txt").write_text("my CT", encoding="utf-8")
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "slice.png").write_bytes(encode(window()))
     assert main(["predict", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "no scan" in err and not (tmp_path / "out").exists()
+    assert err.count("\n") == 1 and "neither pictures nor a CT" in err and not (tmp_path / "out").exists()
 
 
 def test_series_is_refused_with_a_sentence(tmp_path, capsys):

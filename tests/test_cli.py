@@ -9,7 +9,7 @@ import pytest
 from made import dicom, encode, window
 from PIL import Image
 
-from lung_unet.cli import main
+from lung_unet.cli import keyed_id, main
 from lung_unet.phantom import write_pairs
 from lung_unet.results import SCHEMA
 from lung_unet.scan import bundled, read_scan
@@ -42,7 +42,7 @@ def test_predict_is_light(tmp_path):
     "A process of its own, as from a shell: nothing on stderr, and no learning libraries in memory."
     program = f"""
 import sys
-from lung_unet.cli import main
+from lung_unet.cli import keyed_id, main
 from lung_unet.phantom import write_pairs
 code = main(["predict", "sample", "--out", {str(tmp_path / "out")!r}])
 print("HEAVY", sorted({{name.split(".")[0] for name in sys.modules}} & {HEAVY | EXPORT!r}))
@@ -153,16 +153,22 @@ def test_nothing_half_written(picture, tmp_path, capsys, monkeypatch, error, cod
     assert names(out) == [] and capsys.readouterr().err.count("\n") == 1
 
 
-def test_deidentify(tmp_path):
-    "Neither the names of the files nor anything of the study is left."
+def test_deidentify(tmp_path, capsys):
+    "Neither the names of the files nor anything of the study is left; the same file has the same id on every call."
+    key = tmp_path / "secret" / "key"
     for n in range(2):
         (tmp_path / f"Doe_Jane_{n}.dcm").write_bytes(dicom(SOPInstanceUID=f"1.2.3.{n}"))
-    out = tmp_path / "out"
-    assert lung_unet("predict", tmp_path / "Doe_Jane_0.dcm", tmp_path / "Doe_Jane_1.dcm", "--out", out, "--deidentify") == 0
-    assert names(out) == results("scan_0001", "scan_0002")
+    (tmp_path / "Doe_Jane_2.dcm").write_bytes(b"")
+    files, out = [tmp_path / f"Doe_Jane_{n}.dcm" for n in range(4)], tmp_path / "out"   # the third is empty, the fourth missing
+    for inputs in (files, files[::-1]):
+        assert lung_unet("predict", *inputs, "--out", out, "--deidentify", "--key", key) == 1
+        said = "".join(capsys.readouterr())
+        ids = [keyed_id(file, key.read_bytes()) for file in files]
+        assert names(out) == results(*sorted(ids[:2])) and all(said.count(id) == 1 for id in ids) and "Doe" not in said
     for path in out.iterdir():
         content = path.read_bytes()
         assert not any(secret in content for secret in [b"Doe", b"Jane", b"PID4711", b"19500101", b"1.2.3.", b"1.2\""])
+    assert key.stat().st_mode & 0o077 == 0
 
 
 def slice_with_a_place(**header):
@@ -241,13 +247,13 @@ def test_evaluate_leaves_out_whom_the_model_knows(tmp_path, capsys):
     data = write_pairs(tmp_path / "data", patients=3, slices=1, size=128, spacing=2.8)
     for end in (".keras", ".json", ".xml", ".bin"):
         (tmp_path / f"m{end}").write_bytes(bundled(f"segmentation_model_unet_final{end}").read_bytes())
-    (tmp_path / "split.csv").write_text("patient,split\nphantom-000,train\nphantom-001,test\n")
+    (tmp_path / "split.csv").write_text("patient,split\nphantom-000,train\nphantom-001,test\n", encoding="utf-8")
     assert lung_unet("evaluate", data, "--model", tmp_path / "m.keras", "--out", tmp_path / "out") == 0
     said = capsys.readouterr().out
     assert "left out: 1 pairs" in said and names(tmp_path / "out") == ["lesions.csv", "patients.csv", "pictures.csv", "plots.png", "summary.json"]
-    patients = (tmp_path / "out" / "patients.csv").read_text()
+    patients = (tmp_path / "out" / "patients.csv").read_text(encoding="utf-8")
     assert "phantom-001" in patients and "phantom-002" in patients and "phantom-000" not in patients
-    (tmp_path / "split.csv").write_text("patient,split\n" + "".join(f"phantom-00{n},train\n" for n in range(3)))
+    (tmp_path / "split.csv").write_text("patient,split\n" + "".join(f"phantom-00{n},train\n" for n in range(3)), encoding="utf-8")
     assert lung_unet("evaluate", data, "--model", tmp_path / "m.keras", "--out", tmp_path / "none") == 2
     assert "other patients" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
@@ -307,7 +313,7 @@ def test_learning_in_a_plain_install(words, tmp_path):
 
 def test_foreign_recipe(tmp_path, capsys):
     for text in ["{", "[]", '{"speed": 9}']:
-        (tmp_path / "recipe.json").write_text(text)
+        (tmp_path / "recipe.json").write_text(text, encoding="utf-8")
         assert lung_unet("train", tmp_path, "--out", tmp_path / "out", "--recipe", tmp_path / "recipe.json") == 2
         err = capsys.readouterr().err
         assert "recipe.json is not a recipe" in err and err.count("\n") == 1

@@ -58,7 +58,7 @@ def installed(request, tmp_path):
     venv.create(tmp_path / "env", with_pip=False, symlinks=sys.platform != "win32")
     bin = tmp_path / "env" / ("Scripts" if sys.platform == "win32" else "bin")
     site = Path(run(bin / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
-    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     what = [request.getfixturevalue("wheel")] if request.param == "wheel" else ["-e", request.getfixturevalue("checkout")]
     run(bin / "python", "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed", *what, cwd=tmp_path)
     home = site if request.param == "wheel" else request.getfixturevalue("checkout")
@@ -98,6 +98,7 @@ def test_metadata_comes_from_settings(wheel):
     plain = [need for need in needs if "extra ==" not in need]
     assert len(plain) >= 10 and not any(need.startswith(("tensorflow", "keras", "matplotlib")) for need in plain)
     assert any(need.startswith("keras>=3.15.1") for need in needs)
+    assert {"dask", "distributed", "pyarrow"} <= {Requirement(need).name for need in needs if 'extra == "screen"' in need}
 
 
 def test_source_archive_can_be_built_from(checkout, tmp_path):
@@ -109,8 +110,8 @@ def test_source_archive_can_be_built_from(checkout, tmp_path):
 
 def test_constraints_pin_everything_that_is_required():
     cfg = settings()
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     pinned = {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
-    for need in map(Requirement, shlex.split(cfg["requirements"] + cfg["dev_requirements"])):
+    for need in map(Requirement, shlex.split(" ".join(cfg[key] for key in ("requirements", "screen_requirements", "dev_requirements")))):
         pin = str(pinned[canonicalize_name(need.name)].specifier)
         assert pin.startswith("==") and need.specifier.contains(pin[2:]), need

@@ -42,7 +42,7 @@ def started(command, pattern, folder=None):
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("here")
     command = [Path(sys.executable).with_name("lung-unet"), "app", "--port", "0", "--no-browser"]
-    (folder / "voila.py").write_text("open('ran', 'w').close()")   # somebody else's configuration in the folder where it is started
+    (folder / "voila.py").write_text("open('ran', 'w').close()", encoding="utf-8")   # somebody else's configuration in the folder where it is started
     process, url = started(command, r"http://127\.0\.0\.1:\d+/", folder)
     assert not (folder / "ran").exists()
     yield url
@@ -141,7 +141,7 @@ def test_correct_strike_and_undo(visit):
     page.wait_for_selector("tr.struck")
     with page.expect_download() as download:
         page.click("[data-save=json]")
-    report = json.loads(Path(download.value.path()).read_text())
+    report = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
     assert len(report["lesions"]) == rows - 1 and "by hand" in report["warnings"][-1]
     page.locator("tbody tr").first.focus()
     page.keyboard.press("Enter")
