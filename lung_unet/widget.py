@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLANES', 'TYPES', 'LIMIT_MB', 'KEPT', 'KEPT_STUDIES', 'CSS_FRAME', 'CSS_WORK', 'PAGE_JS', 'LAYERS_JS', 'DRAW_JS',
            'UPLOAD_JS', 'PLANES_JS', 'VIEW_JS', 'CONTROLS_JS', 'TABLE_JS', 'MAIN_JS', 'HERE', 'POLICY', 'HEADERS',
-           'APP', 'TEMPLATE', 'IDLE', 'Reading', 'own', 'holds', 'thumbnail', 'has_seg', 'picture_message',
+           'PINGS', 'APP', 'TEMPLATE', 'IDLE', 'Reading', 'own', 'holds', 'thumbnail', 'has_seg', 'picture_message',
            'plane_message', 'mask_message', 'take_away', 'Uploads', 'packed', 'Table', 'Session', 'Widget', 'levels',
            'token_for', 'guarded', 'free_port', 'page_arguments', 'serve']
 
@@ -13,6 +13,7 @@ __all__ = ['PLANES', 'TYPES', 'LIMIT_MB', 'KEPT', 'KEPT_STUDIES', 'CSS_FRAME', '
 import base64
 import io
 import json
+import logging
 import os
 import secrets
 import socket
@@ -771,13 +772,14 @@ PLANES_JS = r"""
 const AXES = { axial: 0, coronal: 1, sagittal: 2 };
 const KEYS = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: 99999, End: -99999 };   // slices towards the head
 const STEPS = { n: 1, p: -1 };
+const PATIENCE = 3000;   // ms after which a question that got no answer, as when the connection was lost, is asked again
 const placeIn = (view, event) => { const box = event.target.getBoundingClientRect(); return [(event.clientX - box.left - view.left) / view.scale, (event.clientY - box.top - view.top) / view.scale]; };
 function planes({ tell, state, draw, $, $$, shown }) {
   const views = { coronal: { zoom: 1 }, sagittal: { zoom: 1 } };
   let asked = {}, rest = 0;
   function ask(plane) {
-    if (asked[plane]) return;
-    asked[plane] = { at: shown().at[AXES[plane]], level: shown().level };
+    if (performance.now() - asked[plane]?.since < PATIENCE) return;
+    asked[plane] = { at: shown().at[AXES[plane]], level: shown().level, since: performance.now() };
     tell({ kind: "plane", plane, at: asked[plane].at });
   }
   const askAll = () => Object.keys(AXES).forEach(ask);
@@ -1141,6 +1143,9 @@ def guarded(headers):
 
     return Guarded
 
+# %% ../nbs/50_widget.ipynb #1e9e4b0a
+PINGS = {"ws_ping_interval": 30_000, "ws_ping_timeout": 90_000}   # ms
+
 # %% ../nbs/50_widget.ipynb #2c1a7455
 APP = "from lung_unet.widget import Widget\n\nWidget()"
 TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
@@ -1186,6 +1191,7 @@ def serve(port:int=8866,          # 0: any that is free
         config_file_paths = traitlets.List([])   # not what happens to lie in this folder, where anybody could have put code
 
         def init_handlers(self):
+            logging.getLogger("tornado.general").addFilter(lambda record: "websocket_ping_timeout" not in record.getMessage())
             self.app.add_transform(guarded(HEADERS))
             return super().init_handlers()
 
@@ -1200,6 +1206,5 @@ def serve(port:int=8866,          # 0: any that is free
         page = Page()
         page.initialize(page_arguments(folder, port, host, token))
         page.template_paths.insert(0, folder)
-        page.tornado_settings = {"ws_ping_interval": 30_000, "ws_ping_timeout": 30_000,   # ms; the defaults contradict each other
-                                 "allow_remote_access": host not in HERE}   # where only this computer may come, no foreign name leads here
+        page.tornado_settings = PINGS | {"allow_remote_access": host not in HERE}   # where only this computer may come, no foreign name leads here
         page.start()
