@@ -331,8 +331,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                      'lung_unet/results.py'),
                                    'lung_unet.results.Segmentation.__repr__': ( 'results.html#segmentation.__repr__',
                                                                                 'lung_unet/results.py'),
-                                   'lung_unet.results.Segmentation.disputed': ( 'results.html#segmentation.disputed',
-                                                                                'lung_unet/results.py'),
                                    'lung_unet.results.Segmentation.is_volume': ( 'results.html#segmentation.is_volume',
                                                                                  'lung_unet/results.py'),
                                    'lung_unet.results.Segmentation.labels': ('results.html#segmentation.labels', 'lung_unet/results.py'),

@@ -94,7 +94,7 @@ class Segmenter:
         probability = self._probability(self.engine, hu, chest, used)
         times["predict"] = time.perf_counter()
         return Segmentation(scan=scan, probability=probability, threshold=threshold, warnings=doubts(scan, calibration, estimate, chest),
-            model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration, band=self.card.band)
+            model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration)
 
     def _volume(self, scan:Scan, threshold:float, times:dict, progress)->Segmentation:
         "All slices of a CT, as many at once as there are cores; then neighbours are heard."
@@ -113,7 +113,7 @@ class Segmenter:
         _smooth_slices(probability, scan.spacing[0] if scan.spacing else None)
         times["predict"] = time.perf_counter()
         return Segmentation(scan=scan, probability=probability, threshold=threshold, warnings=volume_doubts(scan, calibration, estimate, lungs),
-            model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration, band=self.card.band, lungs=lungs)
+            model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration, lungs=lungs)
 
     def _probability(self, engine, hu, chest, spacing)->np.ndarray: # float32, (rows, cols)
         "The network's answer in the lungs and their borders, zero elsewhere; in all of a picture that shows no lung, or of a crop."
