@@ -481,6 +481,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'lung_unet.segmenter._estimates': ('segmenter.html#_estimates', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter._slice_of': ('segmenter.html#_slice_of', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter._smooth_slices': ('segmenter.html#_smooth_slices', 'lung_unet/segmenter.py'),
+                                     'lung_unet.segmenter._spare_domes': ('segmenter.html#_spare_domes', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter._with_spacing': ('segmenter.html#_with_spacing', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter.doubts': ('segmenter.html#doubts', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter.in_order': ('segmenter.html#in_order', 'lung_unet/segmenter.py'),
