@@ -26,7 +26,6 @@ class Card:
     threshold: float = 0.5              # probability from which a pixel is marked
     flips: bool = False                 # answers for a picture and its mirror image are averaged
     levels: dict = field(default_factory=dict)      # "sensitive" and "strict": thresholds beside it, chosen on validation patients
-    band: tuple = ()                    # two probabilities; between them readers would disagree
     sha256: dict = field(default_factory=dict)      # file ending -> fingerprint
     provenance: dict = field(default_factory=dict)  # recipe, data, split, metrics, licence: for people
 
@@ -56,8 +55,8 @@ def read_card(model:str|Path)->Card: # `ModelError` where there is none
     if not isinstance(values, dict) or values.pop("schema", None) != "lung_unet.model/1":
         raise ModelError(f"{path.name} is not a model card of lung_unet: run `lung-unet convert` on the .keras file.")
     try:
-        card = Card(**{**values, "hu_range": tuple(map(float, values["hu_range"])), "band": tuple(map(float, values.get("band", ())))})
-        sound = all(0 < t < 1 for t in (card.threshold, *card.levels.values(), *card.band)) and card.spacing_mm > 0 and card.hu_range[0] < card.hu_range[1] and card.multiple > 0
+        card = Card(**{**values, "hu_range": tuple(map(float, values["hu_range"]))})
+        sound = all(0 < t < 1 for t in (card.threshold, *card.levels.values())) and card.spacing_mm > 0 and card.hu_range[0] < card.hu_range[1] and card.multiple > 0
     except (TypeError, ValueError, KeyError, IndexError, AttributeError): sound = False
     if not sound: raise ModelError(f"{path.name} holds values that no model can have: run `lung-unet convert` on the .keras file.")
     return card

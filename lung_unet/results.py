@@ -51,7 +51,6 @@ class Segmentation:
     spacing_estimated: bool = False     # whether that was an estimate
     calibration: object = None          # the Calibration onto HU: low, high, confidence, method
     by_hand: np.ndarray | None = None   # bool, pixels that a person added; None where nobody did
-    band: tuple = ()                    # two probabilities, between which readers would disagree; empty where the model does not say
     lungs: np.ndarray | None = None     # bool, of a volume: the lung field, which says where lesions lie; None where unknown
 
     def __post_init__(self):
@@ -64,11 +63,6 @@ class Segmentation:
     def mask(self):
         "bool, where the probability reaches the threshold."
         return self.probability >= self.threshold
-
-    @property
-    def disputed(self):
-        "bool, where readers would disagree; None where the model does not say."
-        return (self.probability >= self.band[0]) & (self.probability < self.band[1]) if self.band else None
 
     @property
     def is_volume(self):
@@ -92,7 +86,7 @@ class Segmentation:
 
     def overlay(self, k=None):
         "The findings drawn on the scan, as a Pillow picture; of a volume slice k, or the key slice of the largest finding, or the middle."
-        return draw_slice(self, k) if self.is_volume else draw_overlay(display_image(self.scan), self.mask, self.lesions, disputed=self.disputed)
+        return draw_slice(self, k) if self.is_volume else draw_overlay(display_image(self.scan), self.mask, self.lesions)
 
     def show(self):
         "Show the overlay in a notebook."
@@ -183,7 +177,7 @@ def describe(seg:Segmentation,
         "spacing": {"mm": scan.spacing, "used_mm": seg.spacing_used, "estimated": seg.spacing_estimated},
         **({"affine": scan.affine} if seg.is_volume else {}),
         "intensity": fit and {"hu_at_0": fit.low, "hu_at_1": fit.high, "confidence": fit.confidence, "method": fit.method},
-        "model": seg.model, "threshold": seg.threshold, "band": seg.band, "marked_pixels": int(seg.mask.sum()),
+        "model": seg.model, "threshold": seg.threshold, "marked_pixels": int(seg.mask.sum()),
         "lesions": [{key: getattr(lesion, key) for key in keys} for lesion in seg.lesions],
         "warnings": seg.warnings, "timings_s": seg.timings, "disclaimer": DISCLAIMER})
 
