@@ -20,7 +20,7 @@ import numpy as np
 
 RECIPE = {"width": 4, "depth": 2, "max_width": 16, "size": 64, "count": 2, "steps": 60, "warmup": 2, "validate_every": 20, "checkpoint_every": 3,
           "validation_cases": 4, "precision": "float32"}
-WRITES = "checkpoint.npz", "log.csv", "best.keras"   # in whose middle it is killed
+WRITES = {"checkpoint.npz": 6, "log.csv": 2, "best.keras": 1}   # in whose middle it is killed: file -> at most which write of a call
 
 
 # --- the child: one call of `train`
@@ -86,6 +86,13 @@ def killed_at(data, out, seconds):
     except subprocess.TimeoutExpired: process.kill()
     return finished(process)
 
+def killed_once_there_is(path, data, out):
+    "Kill it as soon as it has written this file; was it complete before?"
+    process = start(data, out)
+    while not Path(path).exists() and process.poll() is None: time.sleep(0.005)
+    process.kill()
+    return finished(process)
+
 def check_files(out):
     "Every file under its own name is whole."
     for path in Path(out).iterdir():
@@ -111,12 +118,12 @@ def largest_difference(a, b):
     return max(float(np.abs(a[k].astype(np.float64) - b[k]).max()) for k in a)
 
 def trial(data, out, duration, rng, left):
-    "One run, killed until it is complete or `left` kills are used up: kills, and those of them in the middle of a write."
+    "One run, killed at most `left` times and then left to end: kills, and those of them in the middle of a write."
     kills = in_writes = 0
     while True:
-        place = rng.choice(["", "", "", *WRITES]) if kills < left else None
-        if place is None: complete = finished(start(data, out))
-        elif place: complete = finished(start(data, out, place, rng.randrange(1, 6)))
+        place = rng.choice(["", "", "", *WRITES])
+        if kills == left: complete = finished(start(data, out))
+        elif place: complete = finished(start(data, out, place, rng.randint(1, WRITES[place])))
         else: complete = killed_at(data, out, rng.uniform(0, duration))
         check_files(out)
         if complete: return kills, in_writes
@@ -137,7 +144,7 @@ def campaign(folder, count, seed, tell=print):
     runs, kills, in_writes, worst = 0, 0, 0, 0.0
     while kills < count:
         out = folder / f"run_{runs}"
-        k, w = trial(data, out, duration, rng, count - kills)
+        k, w = trial(data, out, 0.7 * duration, rng, min(5, count - kills))
         runs, kills, in_writes, worst = runs + 1, kills + k, in_writes + w, max(worst, largest_difference(truth, weights(out)))
         left = sorted(p.name for p in out.iterdir() if "part" in p.name or p.suffix == ".new")
         assert left == [], left

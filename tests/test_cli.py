@@ -205,8 +205,9 @@ def test_seg_goes_when_it_is_not_asked_for(tmp_path):
 def test_seg_without_a_patient(tmp_path):
     (tmp_path / "Doe.dcm").write_bytes(slice_with_a_place())
     out = tmp_path / "out"
-    assert lung_unet("predict", tmp_path / "Doe.dcm", "--out", out, "--seg", "--deidentify") == 0
-    assert names(out) == sorted([*results("scan_0001"), "scan_0001_seg.dcm"])
+    assert lung_unet("predict", tmp_path / "Doe.dcm", "--out", out, "--seg", "--deidentify", "--key", tmp_path / "key") == 0
+    id = keyed_id(tmp_path / "Doe.dcm", (tmp_path / "key").read_bytes())
+    assert names(out) == sorted([*results(id), f"{id}_seg.dcm"])
     assert not any(secret in path.read_bytes() for path in out.iterdir() for secret in SECRETS)
 
 

@@ -24,10 +24,10 @@ def undisturbed(data, tmp_path_factory):
     return kill.undisturbed(data, tmp_path_factory.mktemp("undisturbed"))
 
 
-def test_killed_at_random_and_in_a_write_it_goes_on(data, undisturbed, tmp_path):
+def test_killed_between_two_steps_and_in_a_write_it_goes_on(data, undisturbed, tmp_path):
     "Bit for bit the same weights, on one machine with deterministic arithmetic."
-    truth, duration = undisturbed
-    ends = [kill.killed_at(data, tmp_path / "run", duration / 2), kill.finished(kill.start(data, tmp_path / "run", "checkpoint.npz", 2))]
+    truth, _ = undisturbed
+    ends = [kill.killed_once_there_is(tmp_path / "run" / "checkpoint.npz", data, tmp_path / "run"), kill.finished(kill.start(data, tmp_path / "run", "checkpoint.npz", 2))]
     kill.check_files(tmp_path / "run")
     assert ends == [False, False] and any(p.name.endswith(".part") for p in (tmp_path / "run").iterdir())   # it really was in the middle
     assert kill.finished(kill.start(data, tmp_path / "run"))

@@ -1,4 +1,5 @@
 """Who the patient is: planted in every DICOM element that takes text, found nowhere in what comes out."""
+import gzip
 import io
 import json
 import re
@@ -36,12 +37,12 @@ def plant(ds, tag, vr):
     value = mark(tag).encode()
     ds[tag] = RawDataElement(Tag(tag), vr, len(value), value, 0, False, True)
 
-def planted():
-    "A CT slice with an identifier in every text element of the standard, in private ones, in sequences and in binary ones."
-    ds = pydicom.dcmread(io.BytesIO(dicom()))
+def planted(keep=(), **header):
+    "A CT slice with an identifier in every text element of the standard but those to keep, in private ones, in sequences and in binary ones."
+    ds = pydicom.dcmread(io.BytesIO(dicom(**header)))
     for tag, (vr, _, _, _, keyword) in DicomDictionary.items():
         group = tag >> 16
-        if vr in TEXT and 0x0004 < group < 0x7FE0 and keyword not in NEEDED and keyword not in ("SOPClassUID", "NumberOfFrames"): plant(ds, tag, vr)
+        if vr in TEXT and 0x0004 < group < 0x7FE0 and keyword not in {*NEEDED, "SOPClassUID", "NumberOfFrames", *keep}: plant(ds, tag, vr)
     for group in (0x0009, 0x0029, 0x0043):
         plant(ds, group << 16 | 0x0010, "LO")
         for n, vr in enumerate(["LO", "PN", "UN", "OB", "UT"]): plant(ds, group << 16 | 0x1001 + n, vr)
@@ -99,6 +100,23 @@ def test_command_line(slice_, tmp_path):
         files = list(out.iterdir())
         assert done.returncode == 1 and len(files) == 3, done.stderr
         assert leaks(done.stdout, done.stderr, *(path.read_bytes() for path in files), *(path.name for path in files)) == set()
+
+
+GEOMETRY = "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "SOPInstanceUID", "SeriesInstanceUID"
+
+
+def test_a_series(tmp_path, capsys):
+    "A folder of slices: mask, overlay, JSON and what is said; a slice that is cut short is refused without a name."
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for k in range(4): (folder / str(k)).write_bytes(planted(GEOMETRY, SOPInstanceUID=f"1.2.{k}", ImagePositionPatient=[0, 0, 5 * k]))
+    out = tmp_path / "out"
+    assert main(["predict", str(folder), "--out", str(out), "--deidentify", "--key", str(tmp_path / "key")]) == 0
+    (folder / "3").write_bytes((folder / "3").read_bytes()[:-9000])
+    assert main(["predict", str(folder), "--out", str(tmp_path / "none"), "--debug"]) == 2
+    said, files = capsys.readouterr(), list(out.iterdir())
+    assert any(path.name.endswith(".nii.gz") for path in files)
+    assert leaks(said.out, said.err, *(p.name for p in files), *(gzip.decompress(p.read_bytes()) if p.suffix == ".gz" else p.read_bytes() for p in files)) == set()
 
 
 def test_in_memory(slice_):
