@@ -256,12 +256,12 @@ def train(args):
     recipe = _read_recipe(args.recipe) if args.recipe else Recipe()
     split = split_by_patient(_find_pairs(args.data), seed=recipe.seed)
     model = train(split, recipe, args.out, init=args.init) / "best.keras"
-    threshold = _make_ready(model, split["val"])
+    threshold = _make_ready(model, recipe.spacing, split["val"])
     print(f"trained: {model}, threshold {threshold:.2f} chosen on {len(split['val'])} pictures of validation patients")
     return 0
 
-def _make_ready(model, validation):
-    "The fast form of a trained model, and its threshold, chosen on pictures of validation patients and stored in its card."
+def _make_ready(model, spacing, validation):
+    "The fast form of a trained model, and in its card the grid it learned on and its threshold, chosen on pictures of validation patients."
     from dataclasses import replace
 
     from lung_unet.card import read_card, write_card
@@ -270,6 +270,7 @@ def _make_ready(model, validation):
     from lung_unet.segmenter import Segmenter
 
     convert(model)
+    write_card(replace(read_card(model), spacing_mm=spacing), model)
     threshold, _ = choose_threshold(Segmenter.load(model), validation, quiet=not sys.stderr.isatty())
     write_card(replace(read_card(model), threshold=threshold), model)
     return threshold
@@ -277,7 +278,7 @@ def _make_ready(model, validation):
 # %% ../nbs/51_cli.ipynb #62f2a7c7
 def evaluate(args):
     "`lung-unet evaluate`: one row a patient, a summary with intervals, plots."
-    from lung_unet.evaluation import evaluate
+    from lung_unet.evaluation import evaluate, sheet, worst
     from lung_unet.segmenter import Segmenter
 
     segmenter = Segmenter.load(args.model, engine=args.engine)
@@ -287,7 +288,8 @@ def evaluate(args):
         _fail(ScanError(sentence), args, path)
     if not result.pictures:
         return 2
-    result.save(args.out)
+    cases = worst(result, pairs)
+    result.save(args.out, sheet(segmenter, cases, columns=5) if cases else None)
     print(f"evaluated: {args.out}")
     return 1 if result.failed else 0
 

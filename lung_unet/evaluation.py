@@ -71,14 +71,16 @@ class Evaluation:
     calibration: dict   # source -> Reliability
     failed: list    # (picture, sentence) of those that could not be read
 
-    def save(self, out:str|Path)->None:
-        "pictures.csv, lesions.csv, patients.csv, summary.json and plots.png."
+    def save(self, out:str|Path, cases:Image.Image=None # from `sheet`, such as that of the worst
+        )->None:
+        "pictures.csv, lesions.csv, patients.csv, summary.json, plots.png, and the cases as worst.png."
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         for name in ("pictures", "lesions", "patients"): _write_csv(out/f"{name}.csv", getattr(self, name))
         _replace(out/"summary.json", lambda part: part.write_text(json.dumps(plain(self.summary), indent=1) + "\n", encoding="utf-8"))
         figure = plot(self)
         _replace(out/"plots.png", lambda part: figure.savefig(part, dpi=110))
+        if cases: _replace(out/"worst.png", cases.save)
 
 # %% ../nbs/32_evaluation.ipynb #ac6ece54
 def evaluate(segmenter, # a Segmenter, or anything whose `segment(path)` gives `probability` and `mask`

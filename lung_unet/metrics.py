@@ -168,7 +168,7 @@ class Froc(NamedTuple):
 
 def froc(probabilities:Iterable, # maps (rows, cols), 0..1
          masks:Iterable,         # the true masks, in the same order
-         thresholds:Sequence=tuple(np.arange(1, 20) / 20),
+         thresholds:Sequence=tuple(np.arange(1, 50) / 50),
          **rule,                 # min_pixels and min_iou of `lesion_matches`
         )->Froc: # one point for each threshold
     "Sweep the threshold over many slices; takes generators, so that they need not fit into memory."
