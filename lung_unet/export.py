@@ -9,12 +9,11 @@ __all__ = ['LPS_TO_RAS', 'BY_COLUMNS', 'NUMBERS', 'PLACE', 'IDENTITY', 'NOTICE',
 # %% ../nbs/09_export.ipynb #d52a62fb
 import gzip
 import io
-import warnings
 
 import numpy as np
 
 from . import __version__
-from .scan import Scan, ScanError
+from .scan import QUIET, Scan, ScanError
 from .series import stored_affine, to_stored
 
 # %% ../nbs/09_export.ipynb #94b28818
@@ -168,8 +167,7 @@ def dicom_seg(scan:Scan,         # with headers
     count = 1 if fractional else max(1, len(names), int(marked.max()))
     names = [*names[:count], *[("Marked", "Lesion")] * (count - len(names))]
     stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)   # pydicom's quote the header, which names the patient
+    with QUIET:   # pydicom's warnings quote the header, which names the patient
         check_source(scan)
         frames = np.stack([on_header(marked, scan, ds) for ds in scan.headers]) if marked.ndim == 3 else marked[None]
         frames = frames if fractional else frames.astype(np.uint8 if count < 256 else np.uint16)

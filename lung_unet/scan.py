@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MIN_SIDE', 'SPACING_RANGE', 'MAX_EXTENT', 'LUMA', 'AIR', 'PADDING', 'FORMATS', 'STDERR',
-           'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'DEFLATED', 'RLE', 'JPEG_2000', 'NO_SPACING', 'UID',
-           'NUMBER', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Headers', 'Scan', 'hush',
+           'QUIET', 'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'DEFLATED', 'RLE', 'JPEG_2000', 'NO_SPACING',
+           'UID', 'NUMBER', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Headers', 'Scan', 'hush',
            'sniff', 'scan_name', 'read_scan', 'bundled']
 
 # %% ../nbs/00_scan.ipynb #5f8a0b1c
@@ -236,6 +236,27 @@ def hush():
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+# %% ../nbs/00_scan.ipynb #b8cb1c3f
+class _Quiet:
+    "A context, the same for all threads: Python's warnings are dropped until the last one has left."
+    def __init__(self): self.lock, self.inside = threading.Lock(), 0
+
+    def __enter__(self):
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.before = warnings.catch_warnings()
+                self.before.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *error):
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self.before.__exit__(*error)
+
+QUIET = _Quiet()
 
 # %% ../nbs/00_scan.ipynb #162aa1a5
 def _text(ds, key):
@@ -523,8 +544,7 @@ def _check_finite(pixels):
 def _decode(read, data, unit):
     "Call a reader, and judge what it brings."
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with QUIET:
             scan = read(data, unit)
     except ScanError:
         raise

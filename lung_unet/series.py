@@ -14,7 +14,6 @@ import io
 import math
 import os
 import re
-import warnings
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .scan import (AIR, PADDING, Scan, ScanError, _check_deflated, _check_finite, _check_size, _check_spacing, _clean_hu,
+from .scan import (AIR, PADDING, QUIET, Scan, ScanError, _check_deflated, _check_finite, _check_size, _check_spacing, _clean_hu,
                             _ends, _floats, _is_capture, _is_colour, _is_deflated, _open_dicom, _pad, _provenance, _rescale, _stored,
                             _text, _times, scan_name, sniff)
 
@@ -116,8 +115,7 @@ def _many(n, what):
 def _clearly(what):
     "Whatever a decoder raises becomes one sentence about `what`; what libraries warn about on the way is dropped."
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with QUIET:
             yield
     except ScanError:
         raise
@@ -329,8 +327,7 @@ def _files(folder):
 def _find(files):
     "The series in these files, and how many DICOM files could not be understood."
     found, broken = {}, 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with QUIET:
         for file in files:
             try:
                 for s in _slices(file):

@@ -18,7 +18,6 @@ import os
 import secrets
 import socket
 import tempfile
-import warnings
 import webbrowser
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +36,7 @@ from .card import Card
 from .export import check_source
 from .lesions import components
 from .results import corrected, files_of, safe_name
-from .scan import ScanError, bundled, read_scan, scan_name, sniff
+from .scan import QUIET, ScanError, bundled, read_scan, scan_name, sniff
 from .segmenter import Segmenter
 from .series import is_series, read_series
 
@@ -175,8 +174,7 @@ def _scale(seg):
 
 def has_seg(scan)->bool:
     "Can a DICOM SEG be made of it?"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")   # pydicom's quote the header, which names the patient
+    with QUIET:   # pydicom's warnings quote the header, which names the patient
         try: check_source(scan)
         except ScanError: return False
     return True

@@ -186,3 +186,13 @@ def test_a_name_appears_as_name_alone(tmp_path, capsys):
     said, files = capsys.readouterr(), list((tmp_path / "safe").iterdir())
     assert leaks(said.out, said.err, *(p.name for p in files), *(p.read_bytes() for p in files)) == set()
     assert {p.name.split("_mask")[0].split("_overlay")[0].split(".")[0] for p in files} == {keyed_id(folder / "SECRET000000BB.dcm", read_key(key))}
+
+
+def test_many_at_once(slice_, tmp_path):
+    "Several threads read, and each has warnings of its libraries to swallow: none of them gets out."
+    (tmp_path / "in").mkdir()
+    for k in range(6): (tmp_path / "in" / f"{k}.zip").write_bytes(slice_)   # six inputs by name, not a series
+    program = "import sys; from lung_unet.cli import main; sys.exit(main(sys.argv[1:]))"
+    files = sorted(map(str, (tmp_path / "in").iterdir()))
+    done = subprocess.run([sys.executable, "-c", program, "predict", *files, "--out", str(tmp_path / "out")], capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0 and done.stderr == b"" and leaks(done.stdout) == set()
