@@ -251,7 +251,7 @@ def test_evaluate_leaves_out_whom_the_model_knows(tmp_path, capsys):
     (tmp_path / "split.csv").write_text("patient,split\nphantom-000,train\nphantom-001,test\n", encoding="utf-8")
     assert lung_unet("evaluate", data, "--model", tmp_path / "m.keras", "--out", tmp_path / "out") == 0
     said = capsys.readouterr().out
-    assert "left out: 1 pairs" in said and names(tmp_path / "out") == ["lesions.csv", "patients.csv", "pictures.csv", "plots.png", "summary.json"]
+    assert "left out: 1 pairs" in said and names(tmp_path / "out") == ["lesions.csv", "patients.csv", "pictures.csv", "plots.png", "summary.json", "worst.png"]
     patients = (tmp_path / "out" / "patients.csv").read_text(encoding="utf-8")
     assert "phantom-001" in patients and "phantom-002" in patients and "phantom-000" not in patients
     (tmp_path / "split.csv").write_text("patient,split\n" + "".join(f"phantom-00{n},train\n" for n in range(3)), encoding="utf-8")
