@@ -195,7 +195,7 @@ def _to_pleura(labels, id, box, lungs, steps):
         border = ndimage.binary_dilation(lung) & ~lung
         rim = lesion & ~ndimage.binary_erosion(lesion)
         if not border.any(): continue
-        mm = KDTree(np.argwhere(border) @ steps.T).query(np.argwhere(rim) @ steps.T)[0].min()
+        mm = KDTree(np.argwhere(border) @ steps.T).query(np.argwhere(rim) @ steps.T, distance_upper_bound=reach)[0].min()
         if mm <= reach: return float(mm)
     return None
 

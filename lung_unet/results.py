@@ -134,10 +134,10 @@ def corrected(seg:Segmentation,
     added, erased = mask & ~seg.mask, seg.mask & ~mask
     if not (added.any() or erased.any()):
         return seg
-    threshold = np.float32(seg.threshold)
-    probability = np.where(added, threshold, np.where(erased, np.nextafter(threshold, np.float32(0)), seg.probability))
+    threshold, probability = np.float32(seg.threshold), seg.probability.astype(np.float32)   # a copy
+    probability[added], probability[erased] = threshold, np.nextafter(threshold, np.float32(0))
     doubt = f"The mask was corrected by hand: {added.sum()} pixels added, {erased.sum()} erased."
-    return replace(seg, probability=probability.astype(np.float32), warnings=[*seg.warnings, doubt], by_hand=added)
+    return replace(seg, probability=probability, warnings=[*seg.warnings, doubt], by_hand=added)
 
 # %% ../nbs/12_results.ipynb #304c0cdc
 SCHEMA = "lung_unet.segmentation/1"

@@ -367,12 +367,11 @@ class Table(Uploads):
 
     def add(self, data, name, message):
         "Read a picture, segment it and show it; a study aside."
-        name = safe_name(scan_name(name))
         if is_series(data):
             self.aside.add(message.get("upload"))
             self.studies.submit(self.study, data, name, message.get("upload"))
         else:
-            seg = self.segmenter.segment(read_scan(data, name=name), spacing=_typed_spacing(message.get("spacing")))
+            seg = self.segmenter.segment(read_scan(data, name=safe_name(scan_name(name))), spacing=_typed_spacing(message.get("spacing")))
             self.keep(Reading.of(seg), thumbnail(seg))
 
     def study(self, data, name, upload):
@@ -383,7 +382,7 @@ class Table(Uploads):
 
         with self.sentence(name):
             progress(0)
-            seg = self.segmenter.segment(read_series(data, name=name), progress=progress)
+            seg = self.segmenter.segment(read_series(data, name=safe_name(scan_name(name))), progress=progress)
             picture = thumbnail(seg)   # which has the findings measured
             with self.lock: self.keep(Reading.of(seg), picture)
         self.aside.discard(upload)
