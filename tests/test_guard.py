@@ -144,12 +144,6 @@ def test_an_open_page_must_be_asked_for(capsys):
     assert said.count("\n") == 1 and "--token none" in said
 
 
-def settled(session):
-    "Wait until nothing is left to be done."
-    for _ in range(2):
-        for pool in (session.studies, session.chores): pool.submit(int).result(120)
-
-
 def test_the_page_loads_no_model_of_a_visitor(tmp_path):
     "Whatever a model is called, the page takes it for a picture that is none; no message names a model."
     said = []
@@ -157,7 +151,7 @@ def test_the_page_loads_no_model_of_a_visitor(tmp_path):
     model = Path(__file__).parent.parent / "models" / "segmentation_model_unet_final.keras"
     for name in ("m.keras", "m.h5", "m.xml", "m.png"):
         session.handle({"kind": "piece", "name": name, "part": 0, "parts": 1}, [model.read_bytes()])
-    settled(session)
+    session.wait()
     assert [m["kind"] for m in said if m["kind"] != "progress"] == ["error"] * 4
     assert not any("model" in action or "load" in action for action in Session.ACTIONS)
     before = len(said)
@@ -177,9 +171,9 @@ def test_an_upload_lives_in_memory_alone(tmp_path, monkeypatch):
     session = Session(Segmenter.load(), lambda message, buffers: said.append(message["kind"]))
     for name, data in {"a.png": encode(window()), "study.zip": fuzz._zip(fuzz.SLICES), "volume.nii": fuzz._nifti().to_bytes()}.items():
         session.handle({"kind": "piece", "name": name, "part": 0, "parts": 1}, [data])
-    settled(session)
+    session.wait()
     for picture in (1, 2, 3): session.handle({"kind": "save", "picture": picture, "what": "zip"}, [])
-    settled(session)
+    session.wait()
     assert list(tmp_path.iterdir()) == [] and said.count("file") == 3 and "error" not in said
     picture = weakref.ref(session.readings[1].seg)
     del session
