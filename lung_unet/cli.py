@@ -18,7 +18,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from .results import DISCLAIMER, FILE_ENDS, SCHEMAS, safe_name
-from .scan import ENDINGS, ScanError, bundled, hush, scan_name, sniff
+from .scan import ENDINGS, STDERR, ScanError, bundled, hush, scan_name, sniff
 from .series import find_series, is_series
 
 # %% ../nbs/51_cli.ipynb #1b2dc2de
@@ -35,13 +35,18 @@ def _sentence(e):
         return f"This needs {e.name}, which is not installed: pip install 'lung_unet[dev]'."
     return str(e) if isinstance(e, ValueError) else f"unexpected {type(e).__name__}: {e} (--debug shows where)"
 
-def _fail(e, args, *about):
-    "Say on one line of stderr what went wrong, clear of any progress bar; with --debug also where."
+def _say(*words):
+    "One line on stderr, clear of any progress bar, and whole: it waits where a thread that reads ahead has hushed a C library."
     from tqdm import tqdm  # here, because `--help` does not need it
 
+    with STDERR:
+        tqdm.write(": ".join(map(_printable, ("lung-unet", *words))), file=sys.stderr)
+
+def _fail(e, args, *about):
+    "Say on one line of stderr what went wrong; with --debug also where."
     if getattr(args, "debug", False):
         traceback.print_exception(e)
-    tqdm.write(": ".join(map(_printable, ("lung-unet", *about, _sentence(e)))), file=sys.stderr)
+    _say(*about, _sentence(e))
 
 # %% ../nbs/51_cli.ipynb #9df3b529
 def _is_ours(path):
@@ -130,7 +135,7 @@ def _predict_one(segmenter, path, name, args):
     written = seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg)
     for end in FILE_ENDS:   # an earlier call's SEG would belie the new mask
         if (old := Path(args.out) / f"{name}{end}") not in written: old.unlink(missing_ok=True)
-    return seg
+    return _row(name, seg), seg.warnings
 
 # %% ../nbs/51_cli.ipynb #396d6c19
 def _row(name, seg):
@@ -163,13 +168,13 @@ def _collect(args):
     return list(zip(paths, names, strict=True)), failed
 
 def _predict_all(inputs, args):
-    "Every input in turn: yields (name, Segmentation), or (name, None) for one that failed."
+    "Every input in turn: yields its name, and its row of the table and its warnings, or None if it failed."
     from tqdm import tqdm
 
     from lung_unet.segmenter import Segmenter, in_order
 
     segmenter = Segmenter.load(args.model, engine=args.engine)
-    if len(inputs) > 1: segmenter = segmenter.many   # each core takes a picture of its own
+    if len(inputs) > 1 and not any(is_series(path) for path, _ in inputs): segmenter = segmenter.many   # each core takes a picture of its own; of CTs one is enough at a time
     def one(work):
         try:
             return _predict_one(segmenter, *work, args)
@@ -185,12 +190,11 @@ def predict(args):
         raise ScanError(f"--out {Path(args.out).name} is a file, so nothing can be written into it: name a folder.")
     inputs, failed = _collect(args)
     rows, doubts = [HEADING], {}
-    for name, seg in _predict_all(inputs, args) if inputs else ():
-        if seg:
-            rows.append(_row(name, seg))
-        for doubt in seg.warnings if seg else ():
-            doubts.setdefault(doubt, []).append(_printable(name))
-        failed += seg is None
+    for name, done in _predict_all(inputs, args) if inputs else ():
+        row, said = done or (None, ())
+        rows += [row] if row else []
+        failed += row is None
+        for doubt in said: doubts.setdefault(doubt, []).append(_printable(name))
     handled = len(rows) - 1
     if handled:
         print(table(rows), *_list_doubts(doubts), f"Written to {_printable(args.out)}. {DISCLAIMER}", sep="\n")
@@ -204,19 +208,15 @@ def _list_doubts(doubts):
 # %% ../nbs/51_cli.ipynb #ad9b0df7
 def screen(args):
     "`lung-unet screen`: every scan below a folder; the same command goes on."
-    from tqdm import tqdm
-
     from lung_unet.screening import screen
 
-    def tell(sentence): tqdm.write(f"lung-unet: {_printable(sentence)}", file=sys.stderr)
     done = screen(args.root, args.out, args.scheduler, args.workers, args.seg, read_key(args.key) if args.deidentify else b"", args.model, args.threshold,
-                  quiet=not sys.stderr.isatty(), tell=tell)
+                  quiet=not sys.stderr.isatty(), tell=_say)
     if not done.scans:
         raise ScanError("No scan was found below that folder, so there is nothing to screen: name the folder that holds the studies.")
     print(f"{done.scans} scans, {done.new} of them by this call, {done.failed} that could not be read; left out: {done.left_out} "
           f"series of other modalities or scouts. Worklist: {_printable(Path(args.out, 'worklist.html'))}. {DISCLAIMER}")
     return 0 if not done.failed else 1 if done.failed < done.scans else 2
-
 
 # %% ../nbs/51_cli.ipynb #602006d0
 def _find_pairs(data):

@@ -61,7 +61,7 @@ class KerasEngine:
 
     def __init__(self, model:str|Path, precision:str="auto"):
         if precision not in ("auto", "f32"): raise ModelError(f"The Keras engine computes in f32, not {precision}: leave the precision out, or use the engine openvino.")
-        try: from lung_unet.conversion import load_keras
+        try: from lung_unet.unet import load_keras
         except ModuleNotFoundError as e: raise ModelError(f"The Keras engine needs {e.name}, which is not installed: pip install 'lung_unet[dev]', or use the engine openvino.") from None
         self.card = read_card(model)
         self.model = load_keras(verify(Path(model).with_suffix(".keras"), self.card))

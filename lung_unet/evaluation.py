@@ -201,12 +201,13 @@ def by_size(lesions:list, # rows of `score_lesions`
     return [float(np.median(g[:, 0])) for g in groups], [float(g[:, 1].mean()) for g in groups]
 
 # %% ../nbs/32_evaluation.ipynb #2e2956ff
-def worst(evaluation:Evaluation, pairs:list, # those that were evaluated
+def worst(evaluation:Evaluation, pairs:list, # those that were evaluated, in their order
     most:int=10)->list: # pairs
     "The pictures with a tumour on which it did worst: what was missed altogether before what was found badly, the largest first."
-    by_name = {(p.source, p.patient, p.image.name): p for p in pairs}
-    rows = sorted((r for r in evaluation.pictures if r["true_pixels"]), key=lambda r: (r["dice"] > 0.1, -r["true_pixels"]))
-    return [by_name[r["source"], r["patient"], r["file"]] for r in rows[:most]]
+    unread = {path for path, _ in evaluation.failed}
+    scored = zip(evaluation.pictures, (p for p in pairs if p.image not in unread), strict=True)   # names may repeat, the order does not
+    bad = sorted(((r, p) for r, p in scored if r["true_pixels"]), key=lambda rp: (rp[0]["dice"] > 0.1, -rp[0]["true_pixels"]))
+    return [p for _, p in bad[:most]]
 
 def sheet(segmenter, pairs:list, columns:int=10)->Image.Image:
     "Pictures side by side, found over reference, with the Dice or what was marked where there is no tumour."

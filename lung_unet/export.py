@@ -27,7 +27,7 @@ def nifti(array:np.ndarray, # (slices, rows, cols), on the grid of the scan
     import nibabel  # here, because pictures do not need it
 
     if scan.source.get("format") in BY_COLUMNS:
-        stored, affine = to_stored(array, scan), LPS_TO_RAS @ stored_affine(scan)
+        stored, affine = to_stored(array, scan), np.eye(4) if scan.affine is None else LPS_TO_RAS @ stored_affine(scan)
     else:
         affine = np.diag([*(scan.spacing or (1.0, 1.0, 1.0)), 1.0])[[2, 1, 0, 3]] if scan.affine is None else LPS_TO_RAS @ scan.affine
         stored, affine = np.asarray(array).T, affine[:, [2, 1, 0, 3]]

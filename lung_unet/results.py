@@ -53,11 +53,7 @@ class Segmentation:
     by_hand: np.ndarray | None = None   # bool, pixels that a person added; None where nobody did
     lungs: np.ndarray | None = None     # bool, of a volume: the lung field, which says where lesions lie; None where unknown
 
-    def __post_init__(self):
-        if self.probability.shape != self.scan.pixels.shape:
-            raise ValueError(f"probability has shape {self.probability.shape}, the scan {self.scan.pixels.shape}")
-        if not (0 < self.threshold < 1 and np.isfinite(self.probability).all()):
-            raise ValueError("threshold lies between 0 and 1, and probability is finite")
+    def __post_init__(self): _check(self)
 
     @cached_property
     def mask(self):
@@ -77,12 +73,7 @@ class Segmentation:
     @cached_property
     def lesions(self):
         "The findings, largest first; in mm where the scan's own spacing is known, else in pixels; no confidence in what was drawn by hand."
-        found = (find_lesions_3d(self.mask, self.scan, self.probability, self.lungs) if self.is_volume else
-                 find_lesions(self.mask, self.probability, self.scan.spacing))
-        if self.by_hand is None:
-            return found
-        labels = self.labels
-        return [replace(s, confidence=None) if self.by_hand[labels == s.id].mean() > 0.5 else s for s in found]
+        return _measure(self)
 
     def overlay(self, k=None):
         "The findings drawn on the scan, as a Pillow picture; of a volume slice k, or the key slice of the largest finding, or the middle."
@@ -92,9 +83,7 @@ class Segmentation:
         "Show the overlay in a notebook."
         from IPython.display import Image, display  # here, because prediction in a shell does not need it
 
-        stream = io.BytesIO()
-        self.overlay().save(stream, "JPEG", quality=88)   # a notebook keeps it: a tenth of a PNG
-        display(Image(data=stream.getvalue(), format="jpeg"))
+        display(Image(data=_encoded(self.overlay(), "JPEG", quality=88), format="jpeg"))   # a notebook keeps it: a tenth of a PNG
 
     def to_dict(self):
         "Everything but the pixels, as in the JSON file."
@@ -107,6 +96,29 @@ class Segmentation:
     def __repr__(self):
         found = ", ".join(f"{x.longest:.0f} x {x.perpendicular:.0f} {x.unit}" for x in self.lesions)
         return f"Segmentation({self.scan.name!r}, findings: {found or 'none'})"
+
+# %% ../nbs/12_results.ipynb #a678b098
+def _check(seg):
+    "Refuse what is no result: programming errors, not users'."
+    if seg.probability.shape != seg.scan.pixels.shape:
+        raise ValueError(f"probability has shape {seg.probability.shape}, the scan {seg.scan.pixels.shape}")
+    if not (0 < seg.threshold < 1 and np.isfinite(seg.probability).all()):
+        raise ValueError("threshold lies between 0 and 1, and probability is finite")
+
+def _measure(seg):
+    "The findings of a slice or a volume."
+    found = (find_lesions_3d(seg.mask, seg.scan, seg.probability, seg.lungs) if seg.is_volume else
+             find_lesions(seg.mask, seg.probability, seg.scan.spacing))
+    if seg.by_hand is None:
+        return found
+    labels = seg.labels
+    return [replace(s, confidence=None) if seg.by_hand[labels == s.id].mean() > 0.5 else s for s in found]
+
+def _encoded(picture, format, **how):
+    "A Pillow picture as the bytes of a file."
+    stream = io.BytesIO()
+    picture.save(stream, format, **how)
+    return stream.getvalue()
 
 # %% ../nbs/12_results.ipynb #9cb7ed4d
 def draw_slice(seg, # the Segmentation of a volume
@@ -205,12 +217,6 @@ def as_dicom_seg(seg:Segmentation,
     return dicom_seg(seg.scan, labels, names, seg.model, seg.by_hand is not None, deidentify)
 
 # %% ../nbs/12_results.ipynb #3b4aa925
-def _png(picture):
-    "A Pillow picture as the bytes of a PNG file."
-    stream = io.BytesIO()
-    picture.save(stream, "PNG")
-    return stream.getvalue()
-
 FILE_ENDS = "_overlay.png", "_mask.png", "_mask.nii.gz", "_seg.dcm", ".json"   # what the files of a result may end in
 
 def files_of(seg:Segmentation,
@@ -223,9 +229,9 @@ def files_of(seg:Segmentation,
     name = safe_name(name)
     text = json.dumps(describe(seg, deidentify) | {"name": name} | more, indent=1, ensure_ascii=False, allow_nan=False)
     mask = seg.mask.astype(np.uint8)
-    masks = {"_mask.nii.gz": nifti(mask, seg.scan)} if seg.is_volume else {"_mask.png": _png(Image.fromarray(mask * 255))}
+    masks = {"_mask.nii.gz": nifti(mask, seg.scan)} if seg.is_volume else {"_mask.png": _encoded(Image.fromarray(mask * 255), "PNG")}
     segs = {"_seg.dcm": as_dicom_seg(seg, deidentify)} if with_seg else {}
-    files = {"_overlay.png": _png(seg.overlay()), **masks, **segs, ".json": (text + "\n").encode()}
+    files = {"_overlay.png": _encoded(seg.overlay(), "PNG"), **masks, **segs, ".json": (text + "\n").encode()}
     return {name + end: data for end, data in files.items()}
 
 def write_files(seg:Segmentation,

@@ -457,6 +457,7 @@ def _stored(ds, frame=None):
                         "which are meant: copy or export it again.")
     return stored
 
+# %% ../nbs/00_scan.ipynb #cd794c68
 def _header(ds):
     "The header without pixels and drawings, detached from the bytes of its file and not decoded before it is asked for."
     import pydicom

@@ -123,6 +123,17 @@ def _item(source, root, key, # b"": none
     first = "scan" if key else safe_name(scan_name(place)).encode()[:60].decode(errors="ignore")
     return Item(f"{first}_{digest}", path.encode("utf-8", "replace").decode(), source, _state(paths, key))
 
+# %% ../nbs/40_screening.ipynb #211ee2ff
+def _lock(file):
+    "Keep a second command out; the lock goes with the process, however it ends. Windows has none."
+    if os.name != "posix": return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ScanError("Another command is writing into this output folder, and two would do everything twice: wait for it, or choose another --out.") from None
+
 # %% ../nbs/40_screening.ipynb #2ec90995
 class Journal:
     "What is done; the last line about a scan counts."
@@ -178,16 +189,6 @@ class Journal:
         for place, *_ in sorted(self.done.values()):
             self.file.seek(place)
             yield json.loads(self.file.readline())
-
-def _lock(file):
-    "Keep a second command out; the lock goes with the process, however it ends. Windows has none."
-    if os.name != "posix": return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ScanError("Another command is writing into this output folder, and two would do everything twice: wait for it, or choose another --out.") from None
 
 # %% ../nbs/40_screening.ipynb #1ecec612
 MASS = 30.0   # mm; what is longer is called a mass

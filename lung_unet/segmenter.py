@@ -14,16 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from .axial import looks_axial
 from .engine import load_engine
 from .geometry import resample, restore
 from .intensity import calibrate, to_hu, to_input
-from scipy import ndimage
-from scipy.ndimage import gaussian_filter1d
-
-from .lungs import estimate_spacing, find_chest, lung_region, lung_share
 from .lesions import least_voxels
+from .lungs import estimate_spacing, find_chest, lung_region, lung_share
 from .results import Segmentation
 from .scan import Scan, ScanError, read_scan
 from .series import is_series, read_series
@@ -57,7 +55,7 @@ def _estimates(scan, calibration, estimate)->list:
 
 # %% ../nbs/31_segmenter.ipynb #36134d35
 class Segmenter:
-    "Finds suspected nodules and masses in CT pictures; make one with `Segmenter.load()` and use it many times."
+    "Finds suspected nodules and masses in CT; make one with `Segmenter.load()` and use it many times."
     def __init__(self, engine): self.engine, self.card = engine, engine.card
 
     @classmethod
@@ -74,59 +72,19 @@ class Segmenter:
         return Segmenter(self.engine.many)
 
     def segment(self, x, # path of a file or of a folder of DICOM slices, bytes, array or Scan; 2-D or 3-D
-        spacing=None, # mm a pixel, where you know it and the file carries none; the file's own is never overruled
+        spacing=None, # mm between pixel centres, where you know it and the file carries none; the file's own is never overruled
         threshold:float=None, # probability from which a pixel is marked; None: the model's own
         series:str=None, # SeriesInstanceUID, where a study holds several
         progress=lambda done: None, # called with the share of a volume that is done, 0..1
         )->Segmentation:
         "The probability, mask, findings and warnings of one picture or one CT; `ScanError` where it cannot be read."
         times, threshold = {"start": time.perf_counter()}, self._threshold(threshold)
-        scan = x if isinstance(x, Scan) else read_series(x, series=series) if is_series(x) else read_scan(x)
+        whole = is_series(x)
+        scan = read_series(x, series=series, spacing=spacing) if whole else _with_spacing(read_scan(x), spacing)
         times["read"] = time.perf_counter()
-        return self._volume(scan, threshold, times, progress) if scan.pixels.ndim == 3 else self._slice(_with_spacing(scan, spacing), threshold, times)
-
-    def _slice(self, scan:Scan, threshold:float, times:dict)->Segmentation:
-        "One picture."
-        calibration = calibrate(scan)
-        hu = to_hu(scan, calibration)
-        chest = find_chest(hu)
-        estimate = None if scan.spacing else estimate_spacing(chest)
-        used = scan.spacing or (estimate.mm, estimate.mm)
-        times["prepare"] = time.perf_counter()
-        probability = self._probability(self.engine, hu, chest, used)
+        found = _volume(self.engine.many, scan, progress) if whole else _slice(self.engine, scan)
         times["predict"] = time.perf_counter()
-        return Segmentation(scan=scan, probability=probability, threshold=threshold, warnings=doubts(scan, calibration, estimate, chest),
-            model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration)
-
-    def _volume(self, scan:Scan, threshold:float, times:dict, progress)->Segmentation:
-        "All slices of a CT, as many at once as there are cores; then neighbours are heard."
-        middle = _slice_of(scan, len(scan.pixels) // 2)
-        calibration = calibrate(middle)
-        estimate = None if scan.spacing else estimate_spacing(find_chest(to_hu(middle, calibration)))
-        used = scan.spacing[1:] if scan.spacing else (estimate.mm, estimate.mm)
-        engine, probability, lungs = self.engine.many, np.zeros(scan.pixels.shape, np.float32), np.zeros(scan.pixels.shape, bool)
-        def one(k):
-            hu = to_hu(_slice_of(scan, k), calibration)
-            chest = find_chest(hu)
-            if not chest.lungs.any(): return   # no lung, nothing to find
-            probability[k], lungs[k] = self._probability(engine, hu, chest, used), chest.field
-        with ThreadPoolExecutor(engine.streams) as pool:
-            for k, _ in enumerate(pool.map(one, range(len(scan.pixels))), 1): progress(k / len(scan.pixels))
-        _smooth_slices(probability, scan.spacing[0] if scan.spacing else None)
-        domes = _spare_domes(probability, scan, self.card.threshold) if scan.unit == "HU" and scan.spacing else 0
-        times["predict"] = time.perf_counter()
-        return Segmentation(scan=scan, probability=probability, threshold=threshold, warnings=volume_doubts(scan, calibration, estimate, lungs, domes),
-            model=self._model(), timings=_durations(times), spacing_used=tuple(map(float, used)), spacing_estimated=estimate is not None, calibration=calibration, lungs=lungs)
-
-    def _probability(self, engine, hu, chest, spacing)->np.ndarray: # float32, (rows, cols)
-        "The network's answer in the lungs and their borders, zero elsewhere; in all of a picture that shows no lung, or of a crop."
-        region = lung_region(chest, spacing) if lung_share(chest) > 0 else np.ones(hu.shape, bool)
-        box, probability = _box_around(region, CONTEXT / np.array(spacing)), np.zeros(hu.shape, np.float32)
-        inputs = to_input(resample(hu[box], spacing, self.card.spacing_mm), self.card.hu_range)
-        answer = engine(inputs)
-        if self.card.flips: answer = (answer + engine(inputs[:, ::-1])[:, ::-1]) / 2
-        probability[box] = restore(answer, hu[box].shape) * region[box]
-        return probability
+        return Segmentation(scan=scan, threshold=threshold, model=self._model(), timings=_durations(times), **found)
 
     def _threshold(self, given:float|None)->float:
         if given is None: return self.card.threshold
@@ -136,6 +94,40 @@ class Segmenter:
     def _model(self)->str:
         "Name and first digits of the fingerprint: what a result was made with."
         return f"{self.card.name} {self.card.sha256.get('.keras', '')[:12]} ({self.engine.name} {self.engine.precision})"
+
+# %% ../nbs/31_segmenter.ipynb #a9bb7b54
+def _slice(engine, scan:Scan)->dict: # what a `Segmentation` has besides scan, threshold and model
+    "One picture."
+    calibration = calibrate(scan)
+    hu = to_hu(scan, calibration)
+    chest = find_chest(hu)
+    estimate = None if scan.spacing else estimate_spacing(chest)
+    return dict(probability=_probability(engine, hu, chest, _used(scan, estimate)), warnings=doubts(scan, calibration, estimate, chest), **_told(scan, calibration, estimate))
+
+def _volume(engine, scan:Scan, progress)->dict: # the same
+    "All slices of a CT, as many at once as the engine has streams; then neighbours are heard."
+    middle = _slice_of(scan, len(scan.pixels) // 2)
+    calibration = calibrate(middle)
+    estimate = None if scan.spacing else estimate_spacing(find_chest(to_hu(middle, calibration)))
+    probability, lungs = np.zeros(scan.pixels.shape, np.float32), np.zeros(scan.pixels.shape, bool)
+    def one(k):
+        hu = to_hu(_slice_of(scan, k), calibration)
+        chest = find_chest(hu)
+        if not chest.lungs.any(): return   # no lung, nothing to find
+        probability[k], lungs[k] = _probability(engine, hu, chest, _used(scan, estimate)), chest.field
+    with ThreadPoolExecutor(engine.streams) as pool:
+        for k, _ in enumerate(pool.map(one, range(len(scan.pixels))), 1): progress(k / len(scan.pixels))
+    _smooth_slices(probability, scan.spacing[0] if scan.spacing else None)
+    domes = _spare_domes(probability, scan, engine.card.threshold) if scan.unit == "HU" and scan.spacing else 0
+    return dict(probability=probability, lungs=lungs, warnings=volume_doubts(scan, calibration, estimate, lungs, domes), **_told(scan, calibration, estimate))
+
+def _used(scan:Scan, estimate)->tuple: # mm, (row, col)
+    "The pixel size that the network is told."
+    return scan.spacing[-2:] if scan.spacing else (estimate.mm, estimate.mm)
+
+def _told(scan:Scan, calibration, estimate)->dict:
+    "How intensity and pixel size were found."
+    return dict(spacing_used=tuple(map(float, _used(scan, estimate))), spacing_estimated=estimate is not None, calibration=calibration)
 
 # %% ../nbs/31_segmenter.ipynb #452bcb8e
 def _with_spacing(scan:Scan, spacing)->Scan:
@@ -160,6 +152,16 @@ def _box_around(region:np.ndarray, margin)->tuple: # slices of rows and cols; ma
     edges = [np.flatnonzero(region.any(axis)) for axis in (1, 0)]
     return tuple(slice(max(e[0] - round(m), 0), e[-1] + 1 + round(m)) for e, m in zip(edges, margin))
 
+def _probability(engine, hu, chest, spacing)->np.ndarray: # float32, (rows, cols)
+    "The network's answer in the lungs and their borders, zero elsewhere; in all of a picture that shows no lung, or of a crop."
+    region = lung_region(chest, spacing) if lung_share(chest) > 0 else np.ones(hu.shape, bool)
+    box, probability = _box_around(region, CONTEXT / np.array(spacing)), np.zeros(hu.shape, np.float32)
+    inputs = to_input(resample(hu[box], spacing, engine.card.spacing_mm), engine.card.hu_range)
+    answer = engine(inputs)
+    if engine.card.flips: answer = (answer + engine(inputs[:, ::-1])[:, ::-1]) / 2
+    probability[box] = restore(answer, hu[box].shape) * region[box]
+    return probability
+
 # %% ../nbs/31_segmenter.ipynb #aa87caa6
 SMOOTH = 2.5   # mm, one sigma
 
@@ -167,7 +169,7 @@ def _smooth_slices(probability:np.ndarray, step:float|None)->None: # (slices, ro
     "Average over neighbouring slices."
     if step is None or len(probability) < 2: return
     for row in range(0, probability.shape[1], 64):   # in pieces, so that a long scan needs no second copy
-        probability[:, row:row + 64] = gaussian_filter1d(probability[:, row:row + 64], SMOOTH / step, axis=0, mode="nearest")
+        probability[:, row:row + 64] = ndimage.gaussian_filter1d(probability[:, row:row + 64], SMOOTH / step, axis=0, mode="nearest")
 
 def _slice_of(scan:Scan, k:int)->Scan:
     "One slice of a volume."

@@ -594,7 +594,7 @@ def _check_archive(archive):
         if m.filename.lower().endswith((".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz")):
             raise ScanError("The ZIP archive holds another archive, which is not opened: unpack it and pack the slices alone.")
 
-def _from_zip(file, series):
+def _from_zip(file, unit, spacing, series):
     "A ZIP archive of DICOM slices, or of one NIfTI, NRRD or MHA file -> Scan."
     with file.open("rb") as f, zipfile.ZipFile(f) as archive:
         _check_archive(archive)
@@ -603,7 +603,7 @@ def _from_zip(file, series):
         volumes = [m for m in members if _kind(_head(m)) in VOLUMES] if not found else ()
         if len(volumes) > 1:
             raise ScanError(f"The ZIP archive holds {len(volumes)} volumes and it is not clear which is meant: unpack it and choose one.")
-        return _from_volume_file(volumes[0]) if volumes else _from_found(*_choose(found, broken, series))
+        return _from_volume_file(volumes[0], unit, spacing) if volumes else _from_found(*_choose(found, broken, series))
 
 def _head(file):
     "The first bytes of a file."
@@ -636,6 +636,7 @@ class _Grid:
     scale: tuple = (1.0, 0.0)    # slope and intercept
     source: dict = field(default_factory=dict)
     warnings: tuple = ()
+    sized: bool = True           # does the file say how large a voxel is? else the affine tells directions alone
 
 UNPLACED = "The file does not say how the volume lies in the patient, so left and right, or head and feet, may be swapped."
 
@@ -693,8 +694,8 @@ def _from_nrrd(data):
     affine = np.eye(4)
     affine[:3, :3] = np.diag(sign or (1, 1, 1)) @ (np.diag(header.get("spacings", (1, 1, 1))) if directions is None else np.array(directions).T)
     affine[:3, 3] = np.multiply(sign or (1, 1, 1), header.get("space origin", (0, 0, 0)))
-    placed = sign and directions is not None
-    return _Grid(_block(data, 0, dtype, shape), affine, source={"format": "NRRD"}, warnings=() if placed else (UNPLACED,))
+    placed, sized = sign and directions is not None, directions is not None or "spacings" in header
+    return _Grid(_block(data, 0, dtype, shape), affine, source={"format": "NRRD"}, warnings=() if placed else (UNPLACED,), sized=sized)
 
 # %% ../nbs/01_series.ipynb #3d8704f2
 MET = {"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4", "MET_LONG_LONG": "i8",
@@ -727,7 +728,8 @@ def _from_mha(data, folder=None):
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(axes, (3, 3)).T * numbers("ElementSpacing", fields.get("ElementSize", "1 1 1"))
     affine[:3, 3] = next((numbers(key, "") for key in ("Offset", "Position", "Origin") if key in fields), (0, 0, 0))
-    return _Grid(_block(data, end, dtype, shape), affine, source={"format": "MHA"}, warnings=() if "TransformMatrix" in fields else (UNPLACED,))
+    sized = bool({"ElementSpacing", "ElementSize"} & set(fields))
+    return _Grid(_block(data, end, dtype, shape), affine, source={"format": "MHA"}, warnings=() if "TransformMatrix" in fields else (UNPLACED,), sized=sized)
 
 def _beside(folder, name):
     "The numbers of an MHD file, in a file beside it; a name that leads elsewhere is refused."
@@ -752,8 +754,8 @@ def _check_numbers(values):
                         "replace them, for example by -1000 HU (air).")
     return low, high
 
-def _from_grid(grid, unit=None, trust=True):
-    "A block of numbers -> Scan; `trust`: may values that look like Hounsfield units be taken for such?"
+def _from_grid(grid, unit=None, trust=True, spacing=None):
+    "A block of numbers -> Scan; `trust`: may values that look like Hounsfield units be taken for such? `spacing`: mm, for what does not say it."
     ends, like_hu = _check_numbers(grid.values), _looks_hu(grid.values, grid.scale)
     if unit == "HU" and grid.values.dtype == np.uint8:
         raise ScanError("8-bit numbers end at 255 and cannot be Hounsfield units: leave out unit='HU' to have them read as gray.")
@@ -765,6 +767,8 @@ def _from_grid(grid, unit=None, trust=True):
     order, flips = ((0, 1, 2), (False,) * 3) if grid.affine is None else _normal_axes(grid.affine)
     shape = tuple(grid.values.shape[o] for o in order)
     affine = None if grid.affine is None else grid.affine @ _index_map(shape, order, flips)
+    if not grid.sized:
+        affine = None if spacing is None else affine @ np.diag([*_check_spacing(spacing, shape), 1.0])
     spacing, bent = (None, ()) if affine is None else _geometry(affine, shape)
     _check_volume(shape)
     (slope, intercept), source = grid.scale, {}
@@ -817,7 +821,7 @@ def _from_npy3(file, unit, spacing):
     data = _whole(file)
     return _from_array3(np.load(io.BytesIO(data), allow_pickle=False), unit, spacing, data)
 
-def _from_volume_file(file, unit=None):
+def _from_volume_file(file, unit=None, spacing=None):
     "A NIfTI, NRRD or MHA file -> Scan."
     data = _whole(file)
     kind = _kind(data[:1024])
@@ -826,7 +830,7 @@ def _from_volume_file(file, unit=None):
     else:
         block = _from_nrrd(data) if kind == "NRRD" else _from_nifti(data)
     block.source["sha256"] = hashlib.sha256(data).hexdigest()
-    return _from_grid(block, unit)
+    return _from_grid(block, unit, spacing=spacing)
 
 # %% ../nbs/01_series.ipynb #37c157ae
 def _from_file(file, unit, spacing, series):
@@ -837,9 +841,9 @@ def _from_file(file, unit, spacing, series):
     if kind == "DICOMDIR" and isinstance(file, Path):
         return _from_found(*_choose(*_find(_files(file.parent)), series))
     if kind == "ZIP":
-        return _from_zip(file, series)
+        return _from_zip(file, unit, spacing, series)
     if kind in VOLUMES:
-        return _from_volume_file(file, unit)
+        return _from_volume_file(file, unit, spacing)
     if kind == "NPY":
         return _from_npy3(file, unit, spacing)
     if kind == "DICOM":
@@ -851,7 +855,7 @@ def read_series(x:str|os.PathLike|bytes|np.ndarray|Series|Scan, # a folder, a fi
                 series:str|None=None,         # SeriesInstanceUID, where there are several; None: the axial CT with the most slices
                 name:str|None=None,           # instead of the file's or folder's own
                 unit:str|None=None,           # "HU" or "gray", for arrays, NIfTI, NRRD and MHA; DICOM says so itself
-                spacing:float|tuple|None=None # mm, one number or (slice, row, col), for arrays
+                spacing:float|tuple|None=None # mm, one number or (slice, row, col), for arrays and files that do not say it
                )->Scan: # pixels (slices, rows, cols) in the normal form
     "Read a whole study as one volume; raises `ScanError`."
     if unit not in (None, "HU", "gray"):

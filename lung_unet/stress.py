@@ -79,21 +79,15 @@ def mass(gray, mask, rng, mm:float=0.7 # a pixel; only the size of the mass depe
     )->tuple:
     "With a drawn mass of 3 to 10 cm."
     scan = read_scan(gray)
-    hu = to_hu(scan, calibrate(scan))
+    fit = calibrate(scan)   # a straight line from gray to HU, which leads back as well
+    hu = to_hu(scan, fit)
     lungs = lung_field(hu)
     if not lungs.any(): return gray, mask
     case = Case((to_input(hu) * 255).round().astype(np.uint8), mask.astype(np.uint8) * 255, mm, "", "", np.argwhere(mask))
     new = implant(case, lungs, rng, radius_mm=(15, 50))
-    low, high = (float(np.interp(edge, *_line(hu, gray))) for edge in HU_RANGE)   # back into the picture's own window
-    changed = new.image != case.image
-    return np.where(changed, np.clip(low + new.image / 255 * (high - low), 0, 255), gray).round().astype(np.uint8), new.target > 127
-
-def _line(hu, gray)->tuple: # two HU and the gray levels that stand for them, far apart
-    "The straight line from HU to gray, beyond the picture's own range as well."
-    a, b = np.argmin(gray), np.argmax(gray)
-    slope = (float(gray.flat[b]) - float(gray.flat[a])) / (hu.flat[b] - hu.flat[a])
-    reach = np.array([-20_000.0, 20_000.0])
-    return reach, gray.flat[a] + slope * (reach - hu.flat[a])
+    drawn = HU_RANGE[0] + new.image / 255 * (HU_RANGE[1] - HU_RANGE[0])
+    own = np.clip((drawn - fit.low) / (fit.high - fit.low) * 255, 0, 255)
+    return np.where(new.image != case.image, own, gray).round().astype(np.uint8), new.target > 127
 
 # %% ../nbs/33_stress.ipynb #1bf2787f
 STRESSES = {"as it is": lambda gray, mask, rng: (gray, mask), "window": rewindow, "noise": noise, "JPEG": jpeg, "scale": scale, "turned": turn, "cut": cut, "screen": screen, "mass": mass}

@@ -189,7 +189,7 @@ def blend(models:dict, # name -> .keras file, all of one shape
     shares:dict, # name -> share, 1 together
     )->list: # arrays, for `set_weights`
     "The weighted mean of several models' weights."
-    weights = [[share * w for w in keras.models.load_model(models[name], compile=False, safe_mode=True).get_weights()] for name, share in shares.items()]
+    weights = [[share * w for w in load_keras(models[name]).get_weights()] for name, share in shares.items()]
     return [np.sum(arrays, axis=0) for arrays in zip(*weights, strict=True)]
 
 # %% ../nbs/24_training.ipynb #8f87aeb9

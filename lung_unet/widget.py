@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PLANES', 'TYPES', 'LIMIT_MB', 'KEPT', 'KEPT_STUDIES', 'CSS_FRAME', 'CSS_WORK', 'PAGE_JS', 'LAYERS_JS', 'DRAW_JS',
-           'UPLOAD_JS', 'PLANES_JS', 'VIEW_JS', 'CONTROLS_JS', 'TABLE_JS', 'MAIN_JS', 'HERE', 'POLICY', 'HEADERS',
-           'PINGS', 'APP', 'TEMPLATE', 'IDLE', 'Reading', 'own', 'holds', 'thumbnail', 'has_seg', 'picture_message',
-           'plane_message', 'mask_message', 'take_away', 'Uploads', 'packed', 'Table', 'Session', 'Widget', 'levels',
-           'token_for', 'guarded', 'free_port', 'page_arguments', 'serve']
+           'UPLOAD_JS', 'PLANES_JS', 'ANSWERS_JS', 'VIEW_JS', 'CONTROLS_JS', 'TABLE_JS', 'FRAME_JS', 'MAIN_JS', 'HERE',
+           'POLICY', 'HEADERS', 'PINGS', 'APP', 'TEMPLATE', 'IDLE', 'Brush', 'Reading', 'brush_of', 'own', 'holds',
+           'thumbnail', 'has_seg', 'picture_message', 'plane_message', 'mask_message', 'take_away', 'Uploads', 'packed',
+           'Table', 'Desk', 'Session', 'Widget', 'levels', 'token_for', 'guarded', 'free_port', 'page_arguments',
+           'serve']
 
 # %% ../nbs/50_widget.ipynb #8a41cb8f
 import base64
@@ -40,6 +41,41 @@ from .scan import QUIET, ScanError, bundled, read_scan, scan_name, sniff
 from .segmenter import Segmenter
 from .series import is_series, read_series
 
+# %% ../nbs/50_widget.ipynb #dd9fe305
+@dataclass(eq=False)
+class Brush:
+    "What was added to a mask and erased from it, stroke by stroke."
+    added: np.ndarray      # bool (rows, cols)
+    erased: np.ndarray     # bool (rows, cols)
+    history: list = field(default_factory=list)    # (added, erased) before each stroke
+
+    @classmethod
+    def of(cls, shape): return cls(np.zeros(shape, bool), np.zeros(shape, bool))
+
+    def over(self, mask): return (mask | self.added) & ~self.erased
+
+    def stroke(self, points, radius, mode):
+        "Draw along points (x, y) in pixels, adding or erasing."
+        drawn, adding = _under(self.added.shape, points, radius), mode == "add"
+        self.history = [*self.history[-19:], (self.added, self.erased)]
+        self.added = self.added | drawn if adding else self.added & ~drawn
+        self.erased = self.erased & ~drawn if adding else self.erased | drawn
+
+    def undo(self):
+        "Take the last stroke back."
+        if self.history: self.added, self.erased = self.history.pop()
+
+    def told(self)->dict: return {"pixels_added": int(self.added.sum()), "pixels_erased": int(self.erased.sum())}
+
+def _under(shape, points, radius):
+    "The pixels under a round brush led along points (x, y): bool, of this shape."
+    points = np.floor(np.array(points, float).reshape(-1, 2)).clip(-20_000, 20_000).astype(np.int32)
+    radius, line = int(np.clip(radius, 1, 200)), np.zeros(shape, np.uint8)
+    cv2.polylines(line, [points], False, 1, thickness=2 * radius)
+    for end in (points[0], points[-1]):
+        cv2.circle(line, end.tolist(), radius, 1, -1)
+    return line > 0
+
 # %% ../nbs/50_widget.ipynb #f9421f2d
 @dataclass(eq=False)
 class Reading:
@@ -47,24 +83,20 @@ class Reading:
     id: int                        # which result of the visit
     seg: object                    # Segmentation, as predicted
     threshold: float
-    added: np.ndarray | None = None    # bool (rows, cols), by brush; of a volume None
-    erased: np.ndarray | None = None   # bool (rows, cols), by brush; of a volume None
+    brush: object = None           # a `Brush`; of a volume None
     verdicts: dict = field(default_factory=dict)   # (row, col) or (slice, row, col) -> "accepted" or "struck"
-    history: list = field(default_factory=list)    # (added, erased) before each stroke
     measured: object = None        # of a volume: the last `marked`, since measuring its findings takes seconds
 
     @classmethod
     def of(cls, seg, id=0):
-        if seg.is_volume: return cls(id, seg, seg.threshold, measured=seg)
-        nothing = np.zeros(seg.mask.shape, bool)
-        return cls(id, seg, seg.threshold, nothing, nothing)
+        return cls(id, seg, seg.threshold, measured=seg) if seg.is_volume else cls(id, seg, seg.threshold, Brush.of(seg.mask.shape))
 
     def marked(self):
         "The result at the visitor's threshold, with the brush; struck findings still in it."
         seg = self.measured
         if seg is None:
             seg = replace(self.seg, threshold=self.threshold)
-            return corrected(seg, (seg.mask | self.added) & ~self.erased)
+            return corrected(seg, self.brush.over(seg.mask))
         if seg.threshold != self.threshold:
             seg = self.measured = replace(self.seg, threshold=self.threshold)
         return seg
@@ -99,24 +131,13 @@ class Reading:
     def review(self):
         "What the visitor decided, for the JSON file."
         verdicts = list(self.verdicts.values())
-        drawn = {} if self.added is None else {"pixels_added": int(self.added.sum()), "pixels_erased": int(self.erased.sum())}
-        return {"accepted": [list(at) for at, v in self.verdicts.items() if v == "accepted"], "struck": verdicts.count("struck"), **drawn}
+        return {"accepted": [list(at) for at, v in self.verdicts.items() if v == "accepted"], "struck": verdicts.count("struck"), **(self.brush.told() if self.brush else {})}
 
-    def stroke(self, points, radius, mode):
-        "Draw along points (x, y) in pixels, adding or erasing."
-        if self.added is None:
-            raise ScanError("The brush draws on single slices and this is a whole CT, so nothing was changed: strike findings out, or upload one slice.")
-        drawn = _brush(self.added.shape, points, radius)
-        self.history = [*self.history[-19:], (self.added, self.erased)]
-        adding = mode == "add"
-        self.added = self.added | drawn if adding else self.added & ~drawn
-        self.erased = self.erased & ~drawn if adding else self.erased | drawn
-
-    def undo(self):
-        "Take the last stroke back."
-        if self.history:
-            self.added, self.erased = self.history.pop()
-
+def brush_of(reading)->Brush:
+    "The brush of a picture; `ScanError` for a whole CT."
+    if reading.brush is None:
+        raise ScanError("The brush draws on single slices and this is a whole CT, so nothing was changed: strike findings out, or upload one slice.")
+    return reading.brush
 
 # %% ../nbs/50_widget.ipynb #13f21a8a
 def own(seg, lesion)->tuple: # (slices of its box, bool inside the box)
@@ -132,16 +153,6 @@ def holds(seg, lesion, place)->bool:
     n = len(lesion.box) // 2
     if len(place) != n or not all(low <= p < high for p, low, high in zip(place, lesion.box[:n], lesion.box[n:])): return False
     return bool(own(seg, lesion)[1][tuple(p - low for p, low in zip(place, lesion.box))])
-
-def _brush(shape, points, radius):
-    "The pixels under a round brush led along points (x, y): bool, of this shape."
-    points = np.floor(np.array(points, float).reshape(-1, 2)).clip(-20_000, 20_000).astype(np.int32)
-    radius, line = int(np.clip(radius, 1, 200)), np.zeros(shape, np.uint8)
-    cv2.polylines(line, [points], False, 1, thickness=2 * radius)
-    for end in (points[0], points[-1]):
-        cv2.circle(line, end.tolist(), radius, 1, -1)
-    return line > 0
-
 
 # %% ../nbs/50_widget.ipynb #b089795c
 def thumbnail(seg)->str: # a data URL
@@ -232,7 +243,7 @@ def mask_message(reading)->tuple: # (message, buffers)
     estimated = any(lesion.unit == "px" for lesion in seg.lesions)
     note = "Sizes are in pixels, since the picture does not say how large a pixel is; ≈ mm rests on an estimate." if estimated else ""
     message = {"kind": "mask", "picture": reading.id, "lesions": [_row(reading, seg, lesion) for lesion in seg.lesions], "threshold": seg.threshold, "note": note,
-               "undo": bool(reading.history), "corrected": seg.warnings != reading.seg.warnings or "struck" in reading.verdicts.values()}
+               "undo": bool(reading.brush and reading.brush.history), "corrected": seg.warnings != reading.seg.warnings or "struck" in reading.verdicts.values()}
     return message, [] if seg.is_volume else [seg.mask.astype(np.uint8).tobytes()]
 
 
@@ -365,29 +376,6 @@ class Table(Uploads):
         "Until nothing goes on aside."
         for pool in (self.studies, self.chores): pool.submit(int).result()
 
-    def add(self, data, name, message):
-        "Read a picture, segment it and show it; a study aside."
-        if is_series(data):
-            self.aside.add(message.get("upload"))
-            self.studies.submit(self.study, data, name, message.get("upload"))
-        else:
-            seg = self.segmenter.segment(read_scan(data, name=safe_name(scan_name(name))), spacing=_typed_spacing(message.get("spacing")))
-            self.keep(Reading.of(seg), thumbnail(seg))
-
-    def study(self, data, name, upload):
-        "Read, segment and measure a study and show it, saying how far it is."
-        def progress(share):
-            if upload in self.stopped: raise ScanError("It was stopped before it was done, so nothing of it is kept.")
-            self.send({"kind": "progress", "upload": upload, "share": share}, [])
-
-        with self.sentence(name):
-            progress(0)
-            seg = self.segmenter.segment(read_series(data, name=safe_name(scan_name(name))), progress=progress)
-            picture = thumbnail(seg)   # which has the findings measured
-            with self.lock: self.keep(Reading.of(seg), picture)
-        self.aside.discard(upload)
-        if upload is not None: self.send({"kind": "done", "upload": upload}, [])
-
     def keep(self, reading, picture):
         "Put a result on the table and show it; what was there first makes room."
         self.count += 1
@@ -422,8 +410,34 @@ class Table(Uploads):
         else: act(*args)
 
 
+# %% ../nbs/50_widget.ipynb #bc56f366
+class Desk(Table):
+    "Where what was uploaded is read and segmented."
+    def add(self, data, name, message):
+        "Read a picture, segment it and show it; a study aside."
+        if is_series(data):
+            self.aside.add(message.get("upload"))
+            self.studies.submit(self.study, data, name, message.get("upload"))
+        else:
+            seg = self.segmenter.segment(read_scan(data, name=safe_name(scan_name(name))), spacing=_typed_spacing(message.get("spacing")))
+            self.keep(Reading.of(seg), thumbnail(seg))
+
+    def study(self, data, name, upload):
+        "Read, segment and measure a study and show it, saying how far it is."
+        def progress(share):
+            if upload in self.stopped: raise ScanError("It was stopped before it was done, so nothing of it is kept.")
+            self.send({"kind": "progress", "upload": upload, "share": share}, [])
+
+        with self.sentence(name):
+            progress(0)
+            seg = self.segmenter.segment(read_series(data, name=safe_name(scan_name(name))), progress=progress)
+            picture = thumbnail(seg)   # which has the findings measured
+            with self.lock: self.keep(Reading.of(seg), picture)
+        self.aside.discard(upload)
+        if upload is not None: self.send({"kind": "done", "upload": upload}, [])
+
 # %% ../nbs/50_widget.ipynb #049b0880
-class Session(Table):
+class Session(Desk):
     "One visit."
     ACTIONS = *Uploads.ACTIONS, "hello", "sample", "select", "plane", "threshold", "stroke", "undo", "verdict", "save"
 
@@ -439,8 +453,8 @@ class Session(Table):
         return self.readings[message["picture"]]
 
     def select(self, message, buffers): self.show(self.reading(message))
-    def stroke(self, message, buffers): self.change(message, lambda r: r.stroke(message["points"], message["radius"], message["mode"]))
-    def undo(self, message, buffers): self.change(message, lambda r: r.undo())
+    def stroke(self, message, buffers): self.change(message, lambda r: brush_of(r).stroke(message["points"], message["radius"], message["mode"]))
+    def undo(self, message, buffers): self.change(message, lambda r: brush_of(r).undo())
     def verdict(self, message, buffers): self.change(message, lambda r: r.judge(list(map(int, message["place"])), message["verdict"]))
 
     def plane(self, message, buffers):
@@ -795,6 +809,10 @@ function planes({ tell, state, draw, $, $$, shown }) {
     draw();
   }
   const step = (n, axis = 0) => go(shown().at.map((at, k) => k === axis ? at + n : at));
+"""
+
+# %% ../nbs/50_widget.ipynb #977b81c3
+ANSWERS_JS = r"""
   function arrive({ plane, at, rows, cols }, [pixels, probability, mask]) {
     const s = shown(), was = asked[plane], part = plane === "axial" ? s : s.planes[plane] ??= {};
     delete asked[plane];
@@ -945,6 +963,11 @@ function controls({ model, tell, state, draw, $, $$, shown, ct }) {
     $(".warning ul").replaceChildren(...s.warnings.map(text => make("li", text)));
     $(".plain").setAttribute("aria-label", `CT slice ${s.name}`);
   }
+  function level(threshold) {
+    if (!$(".threshold").matches(":active")) $(".threshold").value = threshold;   // never from under the visitor's hand
+    $(".threshold").nextElementSibling.value = threshold.toFixed(2);
+    press($$(".levels button"), button => Math.abs(levels[button.textContent] - threshold) < 0.005);
+  }
 """
 
 # %% ../nbs/50_widget.ipynb #4d6647e2
@@ -980,11 +1003,6 @@ TABLE_JS = r"""
     tr.append(cell);
     return tr;
   }
-  function level(threshold) {
-    if (!$(".threshold").matches(":active")) $(".threshold").value = threshold;   // never from under the visitor's hand
-    $(".threshold").nextElementSibling.value = threshold.toFixed(2);
-    press($$(".levels button"), button => Math.abs(levels[button.textContent] - threshold) < 0.005);
-  }
   function findings(message) {
     $("tbody").replaceChildren(...shown().lesions.map(row));
     $("table").hidden = shown().lesions.length === 0;
@@ -1009,18 +1027,15 @@ TABLE_JS = r"""
 }
 """
 
-# %% ../nbs/50_widget.ipynb #f1d0d8ea
-MAIN_JS = r"""
-function render({ model, el }) {
+# %% ../nbs/50_widget.ipynb #6966bc94
+FRAME_JS = r"""
+// The page's own element, light or dark as what is around it, and where it says what it is doing and what went wrong.
+function frame({ model, el }) {
   const root = document.createElement("div");
   root.className = "lu";
   root.innerHTML = PAGE.replace("LIMIT", model.get("limit_mb"));
   el.appendChild(root);
   const $ = name => root.querySelector(name), $$ = name => [...root.querySelectorAll(name)];
-  const state = { layers: { contour: true, fill: true, box: true, heat: false, cross: true }, tool: "move", opacity: 0.3, chosen: null };
-  const view = { zoom: 1, x: 0, y: 0 };
-  let shown = null, waiting = false;
-  const tell = message => model.send({ picture: shown?.id, ...message });
   const theme = () => {
     const light = document.body.dataset.jpThemeLight, lab = !("voila" in document.body.dataset);
     root.classList.toggle("dark", lab ? light === "false" : matchMedia("(prefers-color-scheme: dark)").matches);
@@ -1037,6 +1052,18 @@ function render({ model, el }) {
     if (share === null) $("progress").removeAttribute("value"); else if (share !== undefined) $("progress").value = share;
   };
   const complain = text => { $(".error").append(Object.assign(document.createElement("div"), { textContent: text })); $(".error").hidden = false; };
+  return { root, $, $$, say, complain };
+}
+"""
+
+# %% ../nbs/50_widget.ipynb #f1d0d8ea
+MAIN_JS = r"""
+function render({ model, el }) {
+  const { root, $, $$, say, complain } = frame({ model, el });
+  const state = { layers: { contour: true, fill: true, box: true, heat: false, cross: true }, tool: "move", opacity: 0.3, chosen: null };
+  const view = { zoom: 1, x: 0, y: 0 };
+  let shown = null, waiting = false;
+  const tell = message => model.send({ picture: shown?.id, ...message });
   const pending = new Map();
   const wait = () => say(pending.size ? `Looking at ${[...pending.values()][0]}${pending.size > 1 ? ` and ${pending.size - 1} more` : ""}` : "", pending.size ? null : undefined);
   const draw = () => {
@@ -1094,7 +1121,7 @@ export default { render };
 # %% ../nbs/50_widget.ipynb #138e0730
 class Widget(anywidget.AnyWidget):
     "The page, in JupyterLab or through Voila; each has a session of its own."
-    _esm = PAGE_JS + LAYERS_JS + DRAW_JS + UPLOAD_JS + PLANES_JS + VIEW_JS + CONTROLS_JS + TABLE_JS + MAIN_JS
+    _esm = PAGE_JS + LAYERS_JS + DRAW_JS + UPLOAD_JS + PLANES_JS + ANSWERS_JS + VIEW_JS + CONTROLS_JS + TABLE_JS + FRAME_JS + MAIN_JS
     _css = CSS_FRAME + CSS_WORK
     limit_mb = traitlets.Int(LIMIT_MB).tag(sync=True)
     levels = traitlets.Dict().tag(sync=True)   # name -> threshold

@@ -1,6 +1,7 @@
 """Bad input through the real command line: one plain line, the right exit code, no partial files."""
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1
 
-from lung_unet.cli import main
-from lung_unet.scan import ScanError, read_scan
+from lung_unet.cli import _say, main
+from lung_unet.scan import ScanError, hush, read_scan
 
 NOISE = np.random.default_rng(0).integers(0, 255, (200, 200)).astype(np.uint8)
 LZW = encode(NOISE, "TIFF", compression="tiff_lzw")
@@ -121,3 +122,14 @@ def test_random_damage_is_read_or_refused():
             assert scan.pixels.dtype == np.float32 and scan.pixels.ndim == 2 and np.isfinite(scan.pixels).all()
             outcomes["read"] += 1
     assert min(outcomes.values()) > 100, outcomes
+
+
+def test_a_line_is_whole_while_another_thread_reads(capfd):
+    "What hushes C libraries closes stderr for a moment, and a sentence waits for it."
+    with hush():
+        saying = threading.Thread(target=_say, args=("a.png", "cannot be read"))
+        saying.start()
+        saying.join(0.1)
+        assert saying.is_alive()
+    saying.join()
+    assert capfd.readouterr().err == "lung-unet: a.png: cannot be read\n"
