@@ -352,6 +352,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'lung_unet.results._check': ('results.html#_check', 'lung_unet/results.py'),
                                    'lung_unet.results._encoded': ('results.html#_encoded', 'lung_unet/results.py'),
                                    'lung_unet.results._measure': ('results.html#_measure', 'lung_unet/results.py'),
+                                   'lung_unet.results.as_dicom': ('results.html#as_dicom', 'lung_unet/results.py'),
                                    'lung_unet.results.as_dicom_seg': ('results.html#as_dicom_seg', 'lung_unet/results.py'),
                                    'lung_unet.results.corrected': ('results.html#corrected', 'lung_unet/results.py'),
                                    'lung_unet.results.describe': ('results.html#describe', 'lung_unet/results.py'),

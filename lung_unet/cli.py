@@ -133,7 +133,7 @@ def _predict_one(segmenter, path, name, args):
     _check_free(Path(args.out), name)
     seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold, series=args.series)
     written = seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg)
-    for end in FILE_ENDS:   # an earlier call's SEG would belie the new mask
+    for end in FILE_ENDS:   # an earlier call's SEG or SR would belie the new mask
         if (old := Path(args.out) / f"{name}{end}") not in written: old.unlink(missing_ok=True)
     return _row(name, seg), seg.warnings
 
@@ -371,7 +371,7 @@ def _add_deidentify(parser):
     "What the results are called and hold."
     parser.add_argument("--deidentify", action="store_true",
                         help="call inputs and results by ids that only the key leads back from, and keep no UIDs, no fingerprints, "
-                             "and in a SEG no patient and no dates")
+                             "and in a SEG or SR no patient and no dates")
     parser.add_argument("--key", metavar="FILE", default="~/.config/lung_unet/key",
                         help="the secret for --deidentify, made if there is none (%(default)s)")
 
@@ -380,7 +380,7 @@ def _predict_options(parser):
     parser.add_argument("inputs", nargs="+", metavar="INPUT",
                         help="a picture, a DICOM or NPY file, a CT (a folder of DICOM slices, a ZIP of it, NIfTI, NRRD, MHA), a folder of pictures, or the word sample")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for NAME_overlay.png, NAME_mask.png and NAME.json")
-    parser.add_argument("--seg", action="store_true", help="write NAME_seg.dcm too, a DICOM segmentation; the input must be DICOM")
+    parser.add_argument("--seg", action="store_true", help="write NAME_seg.dcm too, a DICOM segmentation, and NAME_sr.dcm, its measurements as a DICOM SR; the input must be DICOM")
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T",
                         help="mark pixels of at least this probability (the model's own)")
     parser.add_argument("--spacing", type=_number(0, 20), metavar="MM",
@@ -405,7 +405,7 @@ def _screen_options(parser):
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results, the tables and worklist.html; the same command goes on with it")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="join this Dask cluster, such as tcp://host:8786, instead of starting workers here")
     parser.add_argument("--workers", type=_whole, metavar="N", help="workers on this computer, of one thread each (one a core)")
-    parser.add_argument("--seg", action="store_true", help="a DICOM segmentation too, for scans that came from DICOM")
+    parser.add_argument("--seg", action="store_true", help="a DICOM segmentation too, with its measurements as a DICOM SR, for scans that came from DICOM")
     _add_deidentify(parser)
     parser.add_argument("--model", metavar="M", help="a .keras or .xml model; without it the one that came with the package")
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T", help="mark pixels of at least this probability (the model's own)")
