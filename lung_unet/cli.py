@@ -219,11 +219,14 @@ def screen(args):
     return 0 if not done.failed else 1 if done.failed < done.scans else 2
 
 # %% ../nbs/51_cli.ipynb #602006d0
-def _find_pairs(data):
+def _find_pairs(data, whole=False): # whole: CTs too
     "The pairs below a folder, reported; ScanError where there are none."
-    from lung_unet.pairs import find_pairs
+    from lung_unet.pairs import Pairs, find_pairs, find_volumes
 
     pairs = find_pairs(data)
+    if whole:
+        volumes = find_volumes(data)
+        pairs = Pairs([*pairs, *volumes], pairs.odd + volumes.odd)
     print(pairs.report())
     if not pairs:
         raise ScanError(f"No pair of picture and mask was found in {Path(data).name}: put them into images/ and masks/.")
@@ -282,14 +285,17 @@ def evaluate(args):
     from lung_unet.segmenter import Segmenter
 
     segmenter = Segmenter.load(args.model, engine=args.engine)
-    pairs = _unseen(_find_pairs(args.data), args.model)
+    pairs = _unseen(_find_pairs(args.data, whole=True), args.model)
     result = evaluate(segmenter, pairs, quiet=not sys.stderr.isatty())
     for path, sentence in result.failed:
         _fail(ScanError(sentence), args, path)
-    if not result.pictures:
+    if not (result.pictures or result.scans):
         return 2
     cases = worst(result, pairs)
     result.save(args.out, sheet(segmenter, cases, columns=5) if cases else None)
+    for row in result.scans:
+        print(f"{_printable(row['patient'])}: Dice {row['dice']:.2f}, {row['hits']} of {row['hits'] + row['misses']} lesions hit, {row['false_positives']} false positives, "
+              f"{row['found_mm3']:.0f} mm3 marked, {row['true_mm3']:.0f} outlined")
     print(f"evaluated: {args.out}")
     return 1 if result.failed else 0
 
@@ -396,7 +402,7 @@ def _train_options(parser):
     parser.add_argument("--init", metavar="MODEL", help="a .keras model to start from")
 
 def _evaluate_options(parser):
-    parser.add_argument("data", metavar="DATA", help="folder with images and masks, or a CSV manifest")
+    parser.add_argument("data", metavar="DATA", help="folder with images and masks, or a CSV manifest; also whole CTs (DICOM, ZIP, NIfTI, NRRD, MHA) with masks (NIfTI, NRRD, MHA, DICOM SEG, RTSTRUCT)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the tables and plots")
     _add_model(parser)
 
@@ -424,7 +430,7 @@ COMMANDS = [("predict", predict, _predict_options, "outline suspected nodules an
             ("screen", screen, _screen_options, "do so for every scan of an archive, on all cores or a cluster"),
             ("app", app, _app_options, "open the page to upload a picture and see what is found"),
             ("train", train, _train_options, "train a model on pairs of picture and mask"),
-            ("evaluate", evaluate, _evaluate_options, "score a model on pairs of picture and mask"),
+            ("evaluate", evaluate, _evaluate_options, "score a model on pairs of picture, or CT, and mask"),
             ("convert", convert, _convert_options, "write the fast form of a .keras model, checked against it")]
 
 def build_parser()->argparse.ArgumentParser:
