@@ -219,8 +219,8 @@ def screen(args):
     return 0 if not done.failed else 1 if done.failed < done.scans else 2
 
 # %% ../nbs/51_cli.ipynb #602006d0
-def _find_pairs(data, whole=False): # whole: CTs too
-    "The pairs below a folder, reported; ScanError where there are none."
+def _find_pairs(data, whole=False):
+    "The pairs below a folder, with `whole` also CTs, reported; ScanError where there are none."
     from lung_unet.pairs import Pairs, find_pairs, find_volumes
 
     pairs = find_pairs(data)

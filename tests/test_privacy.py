@@ -102,20 +102,22 @@ def test_command_line(slice_, tmp_path):
         assert leaks(done.stdout, done.stderr, *(path.read_bytes() for path in files), *(path.name for path in files)) == set()
 
 
-GEOMETRY = "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "SOPInstanceUID", "SeriesInstanceUID"
+GEOMETRY = "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"
 
 
 def test_a_series(tmp_path, capsys):
-    "A folder of slices: mask, overlay, JSON and what is said; a slice that is cut short is refused without a name."
+    "A folder of slices: mask, overlay, JSON, SEG, SR and what is said; a slice that is cut short is refused without a name."
     folder = tmp_path / "study"
     folder.mkdir()
-    for k in range(4): (folder / str(k)).write_bytes(planted(GEOMETRY, SOPInstanceUID=f"1.2.{k}", ImagePositionPatient=[0, 0, 5 * k]))
+    ids = {"StudyInstanceUID": "1.2.77.1", "FrameOfReferenceUID": "1.2.77.2"}
+    for k in range(4): (folder / str(k)).write_bytes(planted(GEOMETRY, SOPInstanceUID=f"1.2.77.3.{k}", ImagePositionPatient=[0, 0, 5 * k], **ids))
     out = tmp_path / "out"
-    assert main(["predict", str(folder), "--out", str(out), "--deidentify", "--key", str(tmp_path / "key")]) == 0
+    assert main(["predict", str(folder), "--out", str(out), "--seg", "--threshold", "0.05", "--deidentify", "--key", str(tmp_path / "key")]) == 0
     (folder / "3").write_bytes((folder / "3").read_bytes()[:-9000])
     assert main(["predict", str(folder), "--out", str(tmp_path / "none"), "--debug"]) == 2
     said, files = capsys.readouterr(), list(out.iterdir())
-    assert any(path.name.endswith(".nii.gz") for path in files)
+    assert {"_mask.nii.gz", "_seg.dcm", "_sr.dcm"} <= {path.name[path.name.rindex("_"):] for path in files}
+    assert not any(b"1.2.77" in path.read_bytes() for path in files)
     assert leaks(said.out, said.err, *(p.name for p in files), *(gzip.decompress(p.read_bytes()) if p.suffix == ".gz" else p.read_bytes() for p in files)) == set()
 
 
