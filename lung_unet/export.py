@@ -102,6 +102,7 @@ def check_source(scan:Scan):
         what = f"say nothing of {missing[0]}" if missing else "are not one for each slice"
         raise ScanError(f"The DICOM headers {what}, so a SEG could not say where it belongs: leave out the SEG, or export the series again.")
 
+# %% ../nbs/09_export.ipynb #4cc698c5
 def _told(ds, key):
     "A value of the header as text, or nothing where it is missing or not as the standard has it."
     from pydicom.datadict import dictionary_VR
@@ -186,6 +187,7 @@ def _build(scan, frames, names, model, by_hand, deidentify):
     for key in IDENTITY: setattr(seg, key, _told(scan.headers[0], key))   # not before: highdicom would log a name that looks odd to it
     return seg
 
+# %% ../nbs/09_export.ipynb #e15dbff0
 def dicom_seg(scan:Scan,         # with headers
               marked:np.ndarray, # on its grid: whole numbers, 0 outside and n in segment n; or shares from 0 to 1
               names=(),          # (label, "Nodule" | "Mass" | "Lesion") of each segment; the rest are called "Marked", "Lesion"

@@ -261,7 +261,7 @@ def _sort_out(root:Path)->tuple: # (CT -> its SeriesInstanceUIDs, [(mask, Series
             continue
         modality, uids, frames = _dicom_of(path)
         if modality in MASK_MODALITIES: masks.append((path, uids))
-        elif modality: cts[path if frames else path.parent] |= uids
+        elif modality == "CT": cts[path if frames else path.parent] |= uids
     return cts, masks, votes
 
 def _match(cts:dict, masks:list, root:Path)->tuple: # (CT -> mask, odd)
@@ -286,7 +286,7 @@ def find_volumes(root:str|Path, # a folder in any sensible layout, or a CSV mani
     if not root.is_dir(): raise ScanError(f"{root.name} is neither a folder nor a CSV manifest, so there are no CTs to find: pass the folder that holds CTs and masks.")
     cts, masks, votes = _sort_out(root)
     found, odd = _match(cts, masks, root)
-    cases = {ct: _case(ct, root) for ct in found}
+    cases = {ct: _case(ct, root) for ct in cts}
     shared = len(os.path.commonprefix(list(cases.values()))) if len(cases) > 1 else 0
     source, pairs = root.resolve().name, []
     for ct, mask in found.items():
