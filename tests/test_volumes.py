@@ -26,12 +26,13 @@ from lung_unet.series import read_series, write_series
 WHO = {"PatientName": "Doe^Jane", "PatientID": "PID4711", "PatientBirthDate": "19500101", "StudyDate": "20200203", "AccessionNumber": "ACC77",
        "StudyInstanceUID": "1.2.4444.1", "SeriesInstanceUID": "1.2.4444.2", "FrameOfReferenceUID": "1.2.4444.3"}
 SECRETS = [b"Doe", b"PID4711", b"19500101", b"20200203", b"ACC77", b"1.2.4444"]
+N = 8   # slices
 TWO = (Tumour(50, side="right", margin="smooth"), Tumour(36, margin="smooth"))
 
 
 @pytest.fixture(scope="module")
 def phantom():
-    return phantom_volume(16, 96, (6.0, 3.7), TWO, noise=5)
+    return phantom_volume(N, 96, (12.0, 3.7), TWO, noise=5)
 
 
 def rtstruct(mask, scan, name="GTV-1"):
@@ -68,7 +69,7 @@ def ways(affine, slices):
 
 @pytest.mark.parametrize("way", ["axial", "from the head", "oblique", "tilted"])
 def test_a_mask_of_any_kind_lands_on_the_same_voxels(phantom, tmp_path, way):
-    affine = ways(phantom.scan.affine, 16)[way]
+    affine = ways(phantom.scan.affine, N)[way]
     write_series(phantom.scan.pixels, tmp_path / "ct", affine, **WHO)
     ct = read_series(tmp_path / "ct")
     mask = phantom.mask[::-1] if way == "from the head" else phantom.mask
@@ -140,13 +141,13 @@ def test_measurements_of_a_ct(phantom, tmp_path, capsys):
 
 def test_an_enhanced_ct_has_a_seg_and_a_report(phantom, tmp_path):
     "One file of frames in no order: what is written names that file's own frames, and is read back as the same mask."
-    order = list(np.random.default_rng(3).permutation(16))
+    order = list(np.random.default_rng(3).permutation(N))
     path = enhanced(phantom.scan, tmp_path, order)
     assert main(["predict", str(path), "--seg", "--out", str(tmp_path / "out")]) == 0
     scan, seg = read_series(path), pydicom.dcmread(tmp_path / "out" / "all_seg.dcm")
     found = Segmenter.load().segment(path)
     assert np.array_equal(read_outline(tmp_path / "out" / "all_seg.dcm", scan), found.mask)
-    assert len(planes(scan)) == 16 and found.lesions
+    assert len(planes(scan)) == N and found.lesions
     uid = pydicom.dcmread(path).SOPInstanceUID
     for frame in seg.PerFrameFunctionalGroupsSequence:
         source, = frame.DerivationImageSequence[0].SourceImageSequence
