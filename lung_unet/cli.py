@@ -133,7 +133,7 @@ def _predict_one(segmenter, path, name, args):
     _check_free(Path(args.out), name)
     seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold, series=args.series)
     written = seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg)
-    for end in FILE_ENDS:   # an earlier call's SEG would belie the new mask
+    for end in FILE_ENDS:   # an earlier call's SEG or SR would belie the new mask
         if (old := Path(args.out) / f"{name}{end}") not in written: old.unlink(missing_ok=True)
     return _row(name, seg), seg.warnings
 
@@ -219,11 +219,14 @@ def screen(args):
     return 0 if not done.failed else 1 if done.failed < done.scans else 2
 
 # %% ../nbs/51_cli.ipynb #602006d0
-def _find_pairs(data):
-    "The pairs below a folder, reported; ScanError where there are none."
-    from lung_unet.pairs import find_pairs
+def _find_pairs(data, whole=False):
+    "The pairs below a folder, with `whole` also CTs, reported; ScanError where there are none."
+    from lung_unet.pairs import Pairs, find_pairs, find_volumes
 
     pairs = find_pairs(data)
+    if whole:
+        volumes = find_volumes(data)
+        pairs = Pairs([*pairs, *volumes], pairs.odd + volumes.odd)
     print(pairs.report())
     if not pairs:
         raise ScanError(f"No pair of picture and mask was found in {Path(data).name}: put them into images/ and masks/.")
@@ -282,14 +285,17 @@ def evaluate(args):
     from lung_unet.segmenter import Segmenter
 
     segmenter = Segmenter.load(args.model, engine=args.engine)
-    pairs = _unseen(_find_pairs(args.data), args.model)
+    pairs = _unseen(_find_pairs(args.data, whole=True), args.model)
     result = evaluate(segmenter, pairs, quiet=not sys.stderr.isatty())
     for path, sentence in result.failed:
         _fail(ScanError(sentence), args, path)
-    if not result.pictures:
+    if not (result.pictures or result.scans):
         return 2
     cases = worst(result, pairs)
     result.save(args.out, sheet(segmenter, cases, columns=5) if cases else None)
+    for row in result.scans:
+        print(f"{_printable(row['patient'])}: Dice {row['dice']:.2f}, {row['hits']} of {row['hits'] + row['misses']} lesions hit, {row['false_positives']} false positives, "
+              f"{row['found_mm3']:.0f} mm3 marked, {row['true_mm3']:.0f} outlined")
     print(f"evaluated: {args.out}")
     return 1 if result.failed else 0
 
@@ -371,7 +377,7 @@ def _add_deidentify(parser):
     "What the results are called and hold."
     parser.add_argument("--deidentify", action="store_true",
                         help="call inputs and results by ids that only the key leads back from, and keep no UIDs, no fingerprints, "
-                             "and in a SEG no patient and no dates")
+                             "and in a SEG or SR no patient and no dates")
     parser.add_argument("--key", metavar="FILE", default="~/.config/lung_unet/key",
                         help="the secret for --deidentify, made if there is none (%(default)s)")
 
@@ -380,7 +386,7 @@ def _predict_options(parser):
     parser.add_argument("inputs", nargs="+", metavar="INPUT",
                         help="a picture, a DICOM or NPY file, a CT (a folder of DICOM slices, a ZIP of it, NIfTI, NRRD, MHA), a folder of pictures, or the word sample")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for NAME_overlay.png, NAME_mask.png and NAME.json")
-    parser.add_argument("--seg", action="store_true", help="write NAME_seg.dcm too, a DICOM segmentation; the input must be DICOM")
+    parser.add_argument("--seg", action="store_true", help="write NAME_seg.dcm too, a DICOM segmentation, and NAME_sr.dcm, its measurements as a DICOM SR; the input must be DICOM")
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T",
                         help="mark pixels of at least this probability (the model's own)")
     parser.add_argument("--spacing", type=_number(0, 20), metavar="MM",
@@ -396,7 +402,7 @@ def _train_options(parser):
     parser.add_argument("--init", metavar="MODEL", help="a .keras model to start from")
 
 def _evaluate_options(parser):
-    parser.add_argument("data", metavar="DATA", help="folder with images and masks, or a CSV manifest")
+    parser.add_argument("data", metavar="DATA", help="folder with images and masks, or a CSV manifest; also whole CTs (DICOM, ZIP, NIfTI, NRRD, MHA) with masks (NIfTI, NRRD, MHA, DICOM SEG, RTSTRUCT)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the tables and plots")
     _add_model(parser)
 
@@ -405,7 +411,7 @@ def _screen_options(parser):
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results, the tables and worklist.html; the same command goes on with it")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="join this Dask cluster, such as tcp://host:8786, instead of starting workers here")
     parser.add_argument("--workers", type=_whole, metavar="N", help="workers on this computer, of one thread each (one a core)")
-    parser.add_argument("--seg", action="store_true", help="a DICOM segmentation too, for scans that came from DICOM")
+    parser.add_argument("--seg", action="store_true", help="a DICOM segmentation too, with its measurements as a DICOM SR, for scans that came from DICOM")
     _add_deidentify(parser)
     parser.add_argument("--model", metavar="M", help="a .keras or .xml model; without it the one that came with the package")
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T", help="mark pixels of at least this probability (the model's own)")
@@ -424,7 +430,7 @@ COMMANDS = [("predict", predict, _predict_options, "outline suspected nodules an
             ("screen", screen, _screen_options, "do so for every scan of an archive, on all cores or a cluster"),
             ("app", app, _app_options, "open the page to upload a picture and see what is found"),
             ("train", train, _train_options, "train a model on pairs of picture and mask"),
-            ("evaluate", evaluate, _evaluate_options, "score a model on pairs of picture and mask"),
+            ("evaluate", evaluate, _evaluate_options, "score a model on pairs of picture, or CT, and mask"),
             ("convert", convert, _convert_options, "write the fast form of a .keras model, checked against it")]
 
 def build_parser()->argparse.ArgumentParser:

@@ -18,10 +18,10 @@ from .lesions import MIN_PIXELS, components
 from .scan import ScanError
 
 # %% ../nbs/15_metrics.ipynb #c1d95f70
-def _masks(pred, true):
+def _masks(pred, true, dimensions=(2,)):
     "Both masks as bool, or a `ScanError` where they cannot be compared."
     pred, true = np.asarray(pred), np.asarray(true)
-    if pred.shape != true.shape or pred.ndim != 2:
+    if pred.shape != true.shape or pred.ndim not in dimensions:
         raise ScanError(f"Masks of shape {pred.shape} and {true.shape} cannot be compared pixel by pixel: pass two of the same (rows, cols).")
     if "f" in pred.dtype.kind + true.dtype.kind:
         raise ScanError("A mask holds fractions, and every value above 0 would count as marked: compare it with a threshold first.")
@@ -32,11 +32,11 @@ def _share(part, whole):
     "`part / whole`, NaN where there is no whole."
     return float(part / whole) if whole else float("nan")
 
-def dice(pred:np.ndarray, # what was found, mask (rows, cols)
-         true:np.ndarray, # what is true, mask (rows, cols)
+def dice(pred:np.ndarray, # what was found, mask (rows, cols), or of a volume (slices, rows, cols)
+         true:np.ndarray, # what is true, mask of the same shape
         )->float: # 0..1; NaN if both are empty
-    "Overlap over mean area: 2 |pred and true| / (|pred| + |true|)."
-    pred, true = _masks(pred, true)
+    "Overlap over mean area, or volume: 2 |pred and true| / (|pred| + |true|)."
+    pred, true = _masks(pred, true, dimensions=(2, 3))
     return _share(2 * (pred & true).sum(), pred.sum() + true.sum())
 
 def iou(pred:np.ndarray, # what was found, mask (rows, cols)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['DISPLAY_WINDOW', 'SCHEMA', 'DISCLAIMER', 'VOLUME_SCHEMA', 'SCHEMAS', 'IDENTIFYING', 'LESION_KEYS',
            'VOLUME_LESION_KEYS', 'RESERVED', 'FILE_ENDS', 'display_image', 'Segmentation', 'draw_slice',
-           'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'files_of', 'write_files']
+           'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'as_dicom', 'files_of',
+           'write_files']
 
 # %% ../nbs/12_results.ipynb #89b1cfcb
 import io
@@ -21,7 +22,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from .export import dicom_seg, nifti
+from .export import MEASURES, dicom_seg, dicom_sr, nifti
 from .lesions import MIN_PIXELS, Lesion3D, find_lesions, find_lesions_3d, least_voxels, lesion_labels
 from .overlay import contact_sheet, draw_overlay, lesion_label
 from .scan import Scan
@@ -90,7 +91,7 @@ class Segmentation:
         return describe(self)
 
     def save(self, folder, name=None, deidentify=False, seg=False):
-        "Write NAME_overlay.png, NAME_mask.png (of a volume .nii.gz), with `seg` NAME_seg.dcm, and NAME.json to a folder; returns their paths."
+        "Write NAME_overlay.png, NAME_mask.png (of a volume .nii.gz), with `seg` NAME_seg.dcm and NAME_sr.dcm, and NAME.json to a folder; returns their paths."
         return write_files(self, folder, name or self.scan.name, deidentify, seg)
 
     def __repr__(self):
@@ -216,21 +217,29 @@ def as_dicom_seg(seg:Segmentation,
         labels[specks] = len(names)
     return dicom_seg(seg.scan, labels, names, seg.model, seg.by_hand is not None, deidentify)
 
+def as_dicom(seg:Segmentation,
+             deidentify:bool=False, # see `as_dicom_seg`
+            )->dict: # end of a file's name -> bytes
+    "The SEG, and beside it the measurements of its lesions as a DICOM SR, where there are any."
+    data = as_dicom_seg(seg, deidentify)
+    measured = {x.id: {key: value for key in MEASURES if (value := getattr(x, key, None)) is not None} for x in seg.lesions if x.unit == "mm"}
+    return {"_seg.dcm": data} | ({"_sr.dcm": dicom_sr(data, measured)} if measured else {})
+
 # %% ../nbs/12_results.ipynb #3b4aa925
-FILE_ENDS = "_overlay.png", "_mask.png", "_mask.nii.gz", "_seg.dcm", ".json"   # what the files of a result may end in
+FILE_ENDS = "_overlay.png", "_mask.png", "_mask.nii.gz", "_seg.dcm", "_sr.dcm", ".json"   # what the files of a result may end in
 
 def files_of(seg:Segmentation,
              name:str, # what the files begin with
              deidentify:bool=False, # see `describe`
-             with_seg:bool=False,   # a DICOM SEG too; `ScanError` where the scan did not come from DICOM
+             with_seg:bool=False,   # a DICOM SEG too, and its SR; `ScanError` where the scan did not come from DICOM
              **more, # more keys for the JSON file
-            )->dict: # file name -> bytes: overlay, mask (the scan's own size; 0 and 255, in a volume 0 and 1), SEG, JSON
+            )->dict: # file name -> bytes: overlay, mask (the scan's own size; 0 and 255, in a volume 0 and 1), SEG and SR, JSON
     "The files of a result, in memory."
     name = safe_name(name)
     text = json.dumps(describe(seg, deidentify) | {"name": name} | more, indent=1, ensure_ascii=False, allow_nan=False)
     mask = seg.mask.astype(np.uint8)
     masks = {"_mask.nii.gz": nifti(mask, seg.scan)} if seg.is_volume else {"_mask.png": _encoded(Image.fromarray(mask * 255), "PNG")}
-    segs = {"_seg.dcm": as_dicom_seg(seg, deidentify)} if with_seg else {}
+    segs = as_dicom(seg, deidentify) if with_seg else {}
     files = {"_overlay.png": _encoded(seg.overlay(), "PNG"), **masks, **segs, ".json": (text + "\n").encode()}
     return {name + end: data for end, data in files.items()}
 
@@ -239,7 +248,7 @@ def write_files(seg:Segmentation,
                 name:str,               # what the files begin with
                 deidentify:bool=False,  # see `describe`
                 with_seg:bool=False,    # see `files_of`
-               )->list: # paths of the overlay, the mask, the SEG if asked for, and the JSON
+               )->list: # paths of the overlay, the mask, the SEG and its SR if asked for, and the JSON
     "Write the files of a result, each whole or not at all."
     folder, files = Path(folder), files_of(seg, name, deidentify, with_seg)
     folder.mkdir(parents=True, exist_ok=True)

@@ -208,7 +208,7 @@ class Options:
     out: Path
     model: Path | None = None        # None: the one that ships
     threshold: float | None = None   # None: the model's own
-    seg: bool = False          # DICOM SEG too, of scans that came from DICOM
+    seg: bool = False          # DICOM SEG and SR too, of scans that came from DICOM
     deidentify: bool = False
 
 def folder_of(name:str, # of an item
@@ -494,7 +494,7 @@ def screen(root:str|os.PathLike, # archive, looked through to the bottom
            out:str|os.PathLike,  # new, empty, or of an earlier run with the same options, which goes on
            scheduler:str|None=None, # address of a Dask scheduler; None: this computer
            workers:int|None=None,   # on this computer; None: one a core
-           seg:bool=False,          # a DICOM SEG too, of scans that came from DICOM
+           seg:bool=False,          # a DICOM SEG and SR too, of scans that came from DICOM
            key:bytes=b"",           # a secret: names are made with it, and no paths and UIDs are in the results
            model:str|os.PathLike|None=None, # None: the one that ships
            threshold:float|None=None,       # None: the model's own

@@ -821,8 +821,8 @@ def _from_npy3(file, unit, spacing):
     data = _whole(file)
     return _from_array3(np.load(io.BytesIO(data), allow_pickle=False), unit, spacing, data)
 
-def _from_volume_file(file, unit=None, spacing=None):
-    "A NIfTI, NRRD or MHA file -> Scan."
+def _read_grid(file):
+    "A NIfTI, NRRD or MHA file -> _Grid."
     data = _whole(file)
     kind = _kind(data[:1024])
     if kind == "MHA":
@@ -830,7 +830,11 @@ def _from_volume_file(file, unit=None, spacing=None):
     else:
         block = _from_nrrd(data) if kind == "NRRD" else _from_nifti(data)
     block.source["sha256"] = hashlib.sha256(data).hexdigest()
-    return _from_grid(block, unit, spacing=spacing)
+    return block
+
+def _from_volume_file(file, unit=None, spacing=None):
+    "A NIfTI, NRRD or MHA file -> Scan."
+    return _from_grid(_read_grid(file), unit, spacing=spacing)
 
 # %% ../nbs/01_series.ipynb #37c157ae
 def _from_file(file, unit, spacing, series):

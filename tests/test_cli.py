@@ -178,6 +178,11 @@ def slice_with_a_place(**header):
     return dicom(**(place | header))
 
 
+def dicom_of(out, stem):
+    "The SEG, and the SR where there is a finding to measure."
+    return [f"{stem}_seg.dcm", *[f"{stem}_sr.dcm"] * bool(json.loads((out / f"{stem}.json").read_text(encoding="utf-8"))["lesions"])]
+
+
 SECRETS = [b"Doe", b"Jane", b"PID4711", b"19500101", b"20200203", b"ACC77", b"1.2.4444"]
 
 
@@ -185,7 +190,7 @@ def test_seg_lies_where_the_mask_does(tmp_path):
     (tmp_path / "a.dcm").write_bytes(slice_with_a_place())
     out = tmp_path / "out"
     assert lung_unet("predict", tmp_path / "a.dcm", "--out", out, "--seg", "--threshold", "0.05") == 0
-    assert names(out) == sorted([*results("a"), "a_seg.dcm"])
+    assert names(out) == sorted([*results("a"), *dicom_of(out, "a")])
     seg, report = pydicom.dcmread(out / "a_seg.dcm"), json.loads((out / "a.json").read_text(encoding="utf-8"))
     assert (seg.Modality, seg.StudyInstanceUID, str(seg.PatientName)) == ("SEG", "1.2.4444.1", "Doe^Jane")
     with Image.open(out / "a_mask.png") as mask:
@@ -197,9 +202,9 @@ def test_seg_lies_where_the_mask_does(tmp_path):
 
 def test_seg_goes_when_it_is_not_asked_for(tmp_path):
     (tmp_path / "a.dcm").write_bytes(slice_with_a_place())
-    for options, more in [(["--seg"], ["a_seg.dcm"]), ([], [])]:
+    for options in (["--seg"], []):
         assert lung_unet("predict", tmp_path / "a.dcm", "--out", tmp_path / "out", *options) == 0
-        assert names(tmp_path / "out") == sorted([*results("a"), *more])
+        assert names(tmp_path / "out") == sorted([*results("a"), *(dicom_of(tmp_path / "out", "a") if options else [])])
 
 
 def test_seg_without_a_patient(tmp_path):
@@ -207,7 +212,7 @@ def test_seg_without_a_patient(tmp_path):
     out = tmp_path / "out"
     assert lung_unet("predict", tmp_path / "Doe.dcm", "--out", out, "--seg", "--deidentify", "--key", tmp_path / "key") == 0
     id = keyed_id(tmp_path / "Doe.dcm", (tmp_path / "key").read_bytes())
-    assert names(out) == sorted([*results(id), f"{id}_seg.dcm"])
+    assert names(out) == sorted([*results(id), *dicom_of(out, id)])
     assert not any(secret in path.read_bytes() for path in out.iterdir() for secret in SECRETS)
 
 
@@ -217,7 +222,7 @@ def test_seg_that_cannot_be(tmp_path, capsys):
     (tmp_path / "b.dcm").write_bytes(slice_with_a_place(ImagePositionPatient=None))
     (tmp_path / "c.png").write_bytes(encode(window()))
     assert lung_unet("predict", *(tmp_path / name for name in ("a.dcm", "b.dcm", "c.png")), "--out", tmp_path / "out", "--seg") == 1
-    assert names(tmp_path / "out") == sorted([*results("a"), "a_seg.dcm"])
+    assert names(tmp_path / "out") == sorted([*results("a"), *dicom_of(tmp_path / "out", "a")])
     err = capsys.readouterr().err
     assert err.count("\n") == 2 and "ImagePositionPatient" in err and "did not come from DICOM" in err
     assert not any(secret.decode() in err for secret in SECRETS)

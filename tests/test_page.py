@@ -238,7 +238,7 @@ def test_a_whole_ct(visit, tmp_path):
         page.click("[data-save=zip]")
     with zipfile.ZipFile(Path(download.value.path())) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-    assert sorted(files) == ["my study.json", "my study_mask.nii.gz", "my study_overlay.png", "my study_seg.dcm"]
+    assert sorted(files) == ["my study.json", "my study_mask.nii.gz", "my study_overlay.png", "my study_seg.dcm", "my study_sr.dcm"]
     mask = nibabel.Nifti1Image.from_bytes(gzip.decompress(files["my study_mask.nii.gz"])).get_fdata().T > 0
     assert mask.sum() == expected.mask.sum() > 0 and json.loads(files["my study.json"])["lesions"] == expected.to_dict()["lesions"]
     page.set_input_files(".lu .files", paths[4:8])

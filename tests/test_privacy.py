@@ -8,6 +8,7 @@ import sys
 import warnings
 import zipfile
 
+import numpy as np
 import pydicom
 import pytest
 from made import dicom, encode, window
@@ -19,8 +20,10 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from lung_unet.cli import keyed_id, main, read_key
+from lung_unet.results import Segmentation
 from lung_unet.scan import ScanError, read_scan
 from lung_unet.segmenter import Segmenter
+from lung_unet.series import read_series
 from lung_unet.widget import Session
 
 TEXT = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
@@ -102,20 +105,26 @@ def test_command_line(slice_, tmp_path):
         assert leaks(done.stdout, done.stderr, *(path.read_bytes() for path in files), *(path.name for path in files)) == set()
 
 
-GEOMETRY = "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "SOPInstanceUID", "SeriesInstanceUID"
+GEOMETRY = "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "SliceThickness"
 
 
 def test_a_series(tmp_path, capsys):
-    "A folder of slices: mask, overlay, JSON and what is said; a slice that is cut short is refused without a name."
+    "A folder of slices: mask, overlay, JSON, SEG, SR and what is said; a slice that is cut short is refused without a name."
     folder = tmp_path / "study"
     folder.mkdir()
-    for k in range(4): (folder / str(k)).write_bytes(planted(GEOMETRY, SOPInstanceUID=f"1.2.{k}", ImagePositionPatient=[0, 0, 5 * k]))
+    ids = {"StudyInstanceUID": "1.2.77.1", "FrameOfReferenceUID": "1.2.77.2"}
+    for k in range(4): (folder / str(k)).write_bytes(planted(GEOMETRY, SOPInstanceUID=f"1.2.77.3.{k}", ImagePositionPatient=[0, 0, 5 * k], **ids))
     out = tmp_path / "out"
-    assert main(["predict", str(folder), "--out", str(out), "--deidentify", "--key", str(tmp_path / "key")]) == 0
+    assert main(["predict", str(folder), "--out", str(out), "--seg", "--deidentify", "--key", str(tmp_path / "key")]) == 0
+    scan = read_series(folder)
+    probability = np.zeros(scan.pixels.shape, np.float32)
+    probability[1:3, 40:60, 40:60] = 1   # a finding, so that there is something to report
+    Segmentation(scan, probability, 0.5).save(out, name="drawn", deidentify=True, seg=True)
     (folder / "3").write_bytes((folder / "3").read_bytes()[:-9000])
     assert main(["predict", str(folder), "--out", str(tmp_path / "none"), "--debug"]) == 2
     said, files = capsys.readouterr(), list(out.iterdir())
-    assert any(path.name.endswith(".nii.gz") for path in files)
+    assert {"drawn_mask.nii.gz", "drawn_seg.dcm", "drawn_sr.dcm"} <= {path.name for path in files}
+    assert not any(b"1.2.77" in path.read_bytes() for path in files)
     assert leaks(said.out, said.err, *(p.name for p in files), *(gzip.decompress(p.read_bytes()) if p.suffix == ".gz" else p.read_bytes() for p in files)) == set()
 
 
