@@ -564,6 +564,7 @@ CSS_WORK = r"""
 .lu .group { display:inline-flex; align-items:center; gap:6px; }
 .lu .group > span, .lu label { color:var(--soft); font-size:13px; }
 .lu .group button { padding:4px 9px; }
+.lu .several { margin:2px 0 8px; flex-wrap:wrap; }
 .lu aside { display:grid; grid-template-columns:minmax(0, 1fr); gap:14px; }
 .lu .card { background:var(--panel); border:1px solid var(--line); border-radius:12px; padding:12px 14px; }
 .lu h2 { font-size:15px; font-weight:650; margin:0 0 8px; color:var(--ink); }
@@ -1232,6 +1233,17 @@ TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 {%- block notebook_css -%}
 {{ super() | replace('https://cdn.jsdelivr.net/npm/@fortawesome/fontawesome-free@^5/css/', 'data:text/css,') }}
 <style>html, body { height: auto !important; overflow: auto !important; padding: 0 !important; margin: 0 !important; } #rendered_cells { padding: 0 !important; } .jp-Cell, .jp-OutputArea-output, #rendered_cells > div { padding: 0 !important; overflow: visible; } .jp-OutputPrompt { display: none; } #main, #rendered_cells, .jp-Cell, .jp-OutputArea { background: transparent !important; }</style>
+<script>
+addEventListener("load", () => {
+  const look = setInterval(() => {
+    const empty = document.querySelector(".jp-CodeCell.jp-mod-noOutputs"), lost = document.querySelector("#rendered_cells")?.textContent.includes("Error displaying widget");
+    if (document.querySelector(".lu")) sessionStorage.removeItem("again");
+    else if (!empty && !lost) return;
+    else if (+(sessionStorage.again ?? 0) < 5) { sessionStorage.again = 1 + +(sessionStorage.again ?? 0); location.reload(); }
+    clearInterval(look);
+  }, 1000);
+});
+</script>
 {%- endblock notebook_css -%}
 """
 IDLE, LOOK = 6 * 3600, 60   # seconds after which a kernel is ended that nobody is connected to, and between two looks at them; a page that is closed ends its own
@@ -1254,7 +1266,7 @@ def page_arguments(folder, port, host, token):
     notebook.write_text(json.dumps({"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
     (Path(folder) / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
     return [str(notebook), f"--Voila.ip={host}", f"--port={port or free_port(host)}", f"--Voila.token={token}", "--Voila.log_level=ERROR",
-            f"--KernelManager.transport={_transport()}", "--preheat_kernel=True", "--pool_size=2", f"--MappingKernelManager.cull_idle_timeout={IDLE}", f"--MappingKernelManager.cull_interval={LOOK}"]
+            f"--KernelManager.transport={_transport()}", "--preheat_kernel=True", "--pool_size=2", "--VoilaExecutor.iopub_timeout=60", "--VoilaExecutor.startup_timeout=300", f"--MappingKernelManager.cull_idle_timeout={IDLE}", f"--MappingKernelManager.cull_interval={LOOK}"]
 
 # %% ../nbs/50_widget.ipynb #c51786fb
 def serve(port:int=8866,          # 0: any that is free

@@ -28,7 +28,11 @@ from test_page import CHROMIUM, FLAGS
 from lung_unet.phantom import Tumour, chest, to_png
 from lung_unet.segmenter import Segmenter
 
-SERVER = "import lung_unet.widget as w; w.IDLE = 180; w.serve(0, browser=False)"
+SERVER = """import signal
+import lung_unet.widget as w
+signal.signal(signal.SIGINT, signal.default_int_handler)   # a run in the background hands on that it is to be ignored
+w.IDLE = 180
+w.serve(0, browser=False)"""
 GARBAGE = {name: data for name, data in BAD.items() if len(data) < 10**6}
 PATIENCE = 300_000   # ms, for an answer under load
 

@@ -163,6 +163,26 @@ def test_garbage_then_a_slice(visit):
 
 
 @needs_browser
+def test_a_page_that_came_up_empty_is_asked_for_again(browser, address):
+    "As when the notebook's output came too late for the server to put it in."
+    page, bodies = browser.new_page(), []
+
+    def empty_once(route):
+        answer = route.fetch()
+        body = answer.text()
+        bodies.append(body)
+        if len(bodies) == 1:
+            body = re.sub(r"<script type=.application/vnd.voila.cell-output.json.>.*?</script>", "", body, flags=re.DOTALL).replace("jp-CodeCell ", "jp-CodeCell jp-mod-noOutputs ")
+        route.fulfill(response=answer, body=body)
+
+    page.route(address, empty_once)
+    page.goto(address)
+    page.wait_for_selector(".lu .choose", timeout=60_000)
+    assert len(bodies) == 2 and "cell-output+json" in bodies[0]
+    page.close()
+
+
+@needs_browser
 def test_several_files_at_once(visit):
     "Each has its place in the strip, each bad one its sentence; names are shown as text, whatever they hold."
     page = visit()
