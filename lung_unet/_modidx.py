@@ -707,4 +707,5 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.widget.serve': ('widget.html#serve', 'lung_unet/widget.py'),
                                   'lung_unet.widget.take_away': ('widget.html#take_away', 'lung_unet/widget.py'),
                                   'lung_unet.widget.thumbnail': ('widget.html#thumbnail', 'lung_unet/widget.py'),
-                                  'lung_unet.widget.token_for': ('widget.html#token_for', 'lung_unet/widget.py')}}}
+                                  'lung_unet.widget.token_for': ('widget.html#token_for', 'lung_unet/widget.py'),
+                                  'lung_unet.widget.with_goodbye': ('widget.html#with_goodbye', 'lung_unet/widget.py')}}}

@@ -8,7 +8,7 @@ __all__ = ['PLANES', 'TYPES', 'LIMIT_MB', 'KEPT', 'KEPT_STUDIES', 'CSS_FRAME', '
            'POLICY', 'HEADERS', 'PINGS', 'APP', 'TEMPLATE', 'IDLE', 'LOOK', 'Brush', 'Reading', 'brush_of', 'own',
            'holds', 'thumbnail', 'has_seg', 'picture_message', 'plane_message', 'mask_message', 'take_away', 'Uploads',
            'packed', 'Table', 'Study', 'in_words', 'Desk', 'Session', 'Widget', 'levels', 'token_for', 'guarded',
-           'begin_with_visitors', 'free_port', 'page_arguments', 'serve']
+           'begin_with_visitors', 'with_goodbye', 'free_port', 'page_arguments', 'serve']
 
 # %% ../nbs/50_widget.ipynb #8a41cb8f
 import base64
@@ -1227,6 +1227,20 @@ def begin_with_visitors(manager):
 
     manager.get_rendered_notebook = get_rendered_notebook
 
+# %% ../nbs/50_widget.ipynb #9e58cbef
+def with_goodbye(handlers):
+    "Voila's handlers, of which the one that ends a kernel asks for no cookie."
+    from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
+
+    class Goodbye(VoilaShutdownKernelHandler):
+        def check_xsrf_cookie(self): pass
+
+        async def post(self, kernel):
+            if kernel in self.kernel_manager: await super().post(kernel)   # which asks who it is that says it
+            else: self.set_status(204)
+
+    return [(where, Goodbye if what is VoilaShutdownKernelHandler else what, *more) for where, what, *more in handlers]
+
 # %% ../nbs/50_widget.ipynb #2c1a7455
 APP = "from lung_unet.widget import Widget\n\nWidget()"
 TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
@@ -1286,7 +1300,7 @@ def serve(port:int=8866,          # 0: any that is free
             logging.getLogger("tornado.general").addFilter(lambda record: "websocket_ping_timeout" not in record.getMessage())
             self.app.add_transform(guarded(HEADERS))
             begin_with_visitors(self.kernel_manager)
-            return super().init_handlers()
+            return with_goodbye(super().init_handlers())
 
         def launch_browser(self):
             "Called once the page can be reached."

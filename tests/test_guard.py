@@ -43,6 +43,11 @@ def get(port, path, method="GET", body=None, **headers):
     return answer.status, answer.headers, b"" if answer.status == 101 else answer.read()
 
 
+def kernel_of(html):
+    "The number of the process that a page talks to."
+    return re.search(r'"kernelId": ?"([^"]+)"', html)[1]
+
+
 @pytest.mark.parametrize("path", ["/", "/voila/static/voila.js", "/voila/files/none.png", "/nothing/here", "/api/kernels/x"])
 def test_every_answer_carries_the_headers(ports, path):
     for port in ports.values():
@@ -82,7 +87,7 @@ def test_no_file_of_this_computer_is_served(ports, path):
 def test_the_line_is_closed_to_other_sites(ports):
     "A page of another site, open in the same browser, cannot join a visit, even if it knew its number."
     port = ports["here"]
-    kernel = re.search(r'"kernelId": ?"([^"]+)"', get(port, "/")[2].decode())[1]
+    kernel = kernel_of(get(port, "/")[2].decode())
     upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec_WebSocket_Version": "13"}
     opened = {origin: get(port, f"/api/kernels/{kernel}/channels", Origin=origin, **upgrade)[0] for origin in (f"http://127.0.0.1:{port}", "http://site.example", f"http://127.0.0.1:{port + 1}")}
     assert list(opened.values()) == [101, 403, 403]
@@ -94,7 +99,7 @@ def test_idle_visits_are_ended_and_fresh_ones_are_not():
     port = int(re.search(r":(\d+)/", url)[1])
     get(port, "/")    # both that wait are ready
     time.sleep(9)
-    kernel = re.search(r'"kernelId": ?"([^"]+)"', get(port, "/")[2].decode())[1]
+    kernel = kernel_of(get(port, "/")[2].decode())
     given, lived = time.monotonic(), 0
     while lived < 60 and get(port, f"/api/kernels/{kernel}")[0] == 200:
         time.sleep(0.5)
@@ -131,6 +136,33 @@ def test_a_visitor_can_run_no_code(ports, tmp_path):
         code = {"code": f"open({str(proof)!r}, 'w').close()", "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
         assert "execute" not in page.evaluate(SPEAK, ["execute_request", code]) and not proof.exists()
         browser.close()
+
+
+@needs_browser
+def test_a_page_that_is_left_ends_its_visit(ports):
+    "With its goodbye everything goes that was uploaded to it."
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{ports['here']}/")
+        page.wait_for_selector(".lu .choose", timeout=60_000)
+        kernel = kernel_of(page.content())
+        states = [get(ports["here"], f"/api/kernels/{kernel}")[0]]
+        page.goto("about:blank")
+        while states[-1] == 200 and len(states) < 30:
+            time.sleep(0.5)
+            states.append(get(ports["here"], f"/api/kernels/{kernel}")[0])
+        browser.close()
+    assert states[0] == 200 and states[-1] == 404
+
+
+def test_nobody_else_ends_a_visit(ports):
+    "The goodbye asks for no cookie, but where there is a token for who says it."
+    token = {"Authorization": f"token {TOKEN}"}
+    kernel = kernel_of(get(ports["all"], "/", **token)[2].decode())
+    assert get(ports["all"], f"/voila/api/shutdown/{kernel}", "POST")[0] == 403 and get(ports["all"], f"/api/kernels/{kernel}", **token)[0] == 200
+    assert get(ports["all"], f"/voila/api/shutdown/{kernel}", "POST", **token)[0] == 204 and get(ports["all"], f"/api/kernels/{kernel}", **token)[0] == 404
+    assert get(ports["all"], f"/voila/api/shutdown/{kernel}", "POST", **token)[0] == 204   # said twice
 
 
 @needs_browser
