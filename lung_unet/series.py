@@ -310,10 +310,15 @@ class Series:
     axial: bool                            # do most of them lie across the body?
     paths: tuple = field(repr=False)       # of the files
 
-def find_series(folder:str|os.PathLike # looked through to the bottom
+def find_series(x:str|os.PathLike|bytes # a folder, looked through to the bottom; a ZIP archive or a file, or its bytes
                )->list: # of Series, those that `read_series` prefers first
-    "The series of DICOM pictures in a folder, from their headers alone."
-    return _find(_files(_as_file(Path(folder))))[0]
+    "The series of DICOM pictures in a folder, ZIP archive or file, from their headers alone; raises `ScanError`."
+    file = _as_file(x)
+    if isinstance(file, Path) and file.is_dir():
+        return _find(_files(file))[0]
+    with _clearly("The study"):   # an archive stays open as long as one of its series is held, and can be read from
+        zipped = _kind(_head(file)) == "ZIP"
+        return _find(_members(zipfile.ZipFile(file if isinstance(file, Path) else file.open())) if zipped else [file])[0]
 
 def _files(folder):
     "The files in a folder and below, in a fixed order; links to folders are not followed."
@@ -361,7 +366,7 @@ def _choose(found, broken, uid=None):
     doubts = () if chosen.modality else ("The DICOM header gives no modality; the files were read as CT.",)
     if uid is None and len(found) > 1:
         doubts += (f"There are {len(found)} series here: the {'axial ' * chosen.axial}CT with the most slices, {chosen.slices}, was read and "
-                   f"{_many(len(found) - 1, 'other')} left out; pass its SeriesInstanceUID to choose another.",)
+                   f"{_many(len(found) - 1, 'other')} left out; another is chosen on the page, or by its SeriesInstanceUID.",)
     if broken:
         doubts += (f"Left out: {_many(broken, 'DICOM file')} that could not be understood, so that a slice may be missing at an end.",)
     return chosen, doubts
@@ -594,11 +599,15 @@ def _check_archive(archive):
         if m.filename.lower().endswith((".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz")):
             raise ScanError("The ZIP archive holds another archive, which is not opened: unpack it and pack the slices alone.")
 
+def _members(archive):
+    "The files in a ZIP archive, once it is known to be harmless."
+    _check_archive(archive)
+    return [zipfile.Path(archive, m.filename) for m in archive.infolist() if not m.is_dir()]
+
 def _from_zip(file, unit, spacing, series):
     "A ZIP archive of DICOM slices, or of one NIfTI, NRRD or MHA file -> Scan."
     with file.open("rb") as f, zipfile.ZipFile(f) as archive:
-        _check_archive(archive)
-        members = [zipfile.Path(archive, m.filename) for m in archive.infolist() if not m.is_dir()]
+        members = _members(archive)
         found, broken = _find(members)
         volumes = [m for m in members if _kind(_head(m)) in VOLUMES] if not found else ()
         if len(volumes) > 1:

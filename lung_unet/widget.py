@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PLANES', 'TYPES', 'LIMIT_MB', 'KEPT', 'KEPT_STUDIES', 'CSS_FRAME', 'CSS_WORK', 'PAGE_JS', 'LAYERS_JS', 'DRAW_JS',
            'UPLOAD_JS', 'PLANES_JS', 'ANSWERS_JS', 'VIEW_JS', 'CONTROLS_JS', 'TABLE_JS', 'FRAME_JS', 'MAIN_JS', 'HERE',
-           'POLICY', 'HEADERS', 'PINGS', 'APP', 'TEMPLATE', 'IDLE', 'Brush', 'Reading', 'brush_of', 'own', 'holds',
-           'thumbnail', 'has_seg', 'picture_message', 'plane_message', 'mask_message', 'take_away', 'Uploads', 'packed',
-           'Table', 'Desk', 'Session', 'Widget', 'levels', 'token_for', 'guarded', 'free_port', 'page_arguments',
-           'serve']
+           'POLICY', 'HEADERS', 'PINGS', 'APP', 'TEMPLATE', 'IDLE', 'LOOK', 'Brush', 'Reading', 'brush_of', 'own',
+           'holds', 'thumbnail', 'has_seg', 'picture_message', 'plane_message', 'mask_message', 'take_away', 'Uploads',
+           'packed', 'Table', 'Study', 'in_words', 'Desk', 'Session', 'Widget', 'levels', 'token_for', 'guarded',
+           'begin_with_visitors', 'with_goodbye', 'free_port', 'page_arguments', 'serve']
 
 # %% ../nbs/50_widget.ipynb #8a41cb8f
 import base64
@@ -24,6 +24,8 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 
@@ -39,7 +41,7 @@ from .lesions import components
 from .results import corrected, files_of, safe_name
 from .scan import QUIET, ScanError, bundled, read_scan, scan_name, sniff
 from .segmenter import Segmenter
-from .series import is_series, read_series
+from .series import find_series, is_series, read_series
 
 # %% ../nbs/50_widget.ipynb #dd9fe305
 @dataclass(eq=False)
@@ -86,10 +88,13 @@ class Reading:
     brush: object = None           # a `Brush`; of a volume None
     verdicts: dict = field(default_factory=dict)   # (row, col) or (slice, row, col) -> "accepted" or "struck"
     measured: object = None        # of a volume: the last `marked`, since measuring its findings takes seconds
+    study: object = None           # the `Study` that it is of, where that has other series as well
+    series: int = 0                # which of them it is
 
     @classmethod
-    def of(cls, seg, id=0):
-        return cls(id, seg, seg.threshold, measured=seg) if seg.is_volume else cls(id, seg, seg.threshold, Brush.of(seg.mask.shape))
+    def of(cls, seg, study=None, series=0):
+        if seg.is_volume: return cls(0, seg, seg.threshold, measured=seg, study=study, series=series)
+        return cls(0, seg, seg.threshold, Brush.of(seg.mask.shape))
 
     def marked(self):
         "The result at the visitor's threshold, with the brush; struck findings still in it."
@@ -196,10 +201,10 @@ def picture_message(reading)->tuple: # (message, buffers)
     window = seg.scan.source.get("window") if seg.scan.unit == "HU" else None
     message = {"kind": "picture", "id": reading.id, "window": window, "name": seg.scan.name, "rows": shape[-2], "cols": shape[-1], "unit": seg.scan.unit,
                "scale": _scale(seg), "warnings": list(seg.warnings), "seg": has_seg(seg.scan)}
+    if reading.study: message |= {"series": list(map(in_words, reading.study.series)), "chosen": reading.series}
     if not seg.is_volume: return message, [_gray(seg.scan.pixels, seg.scan.unit), (seg.probability * 255 + 0.5).astype(np.uint8).tobytes()]
     start = _key(seg.lesions[0]) if seg.lesions else [n // 2 for n in shape]
     return message | {"slices": shape[0], "step": _step(seg.scan), "at": start, "level": reading.threshold}, []
-
 
 # %% ../nbs/50_widget.ipynb #380cf1cd
 PLANES = "axial", "coronal", "sagittal"   # at a slice, a row, a column
@@ -411,35 +416,63 @@ class Table(Uploads):
 
 
 # %% ../nbs/50_widget.ipynb #bc56f366
+@dataclass(eq=False)
+class Study:
+    "A study as it was uploaded."
+    data: bytes
+    name: str   # of the file
+
+    @cached_property
+    def series(self):
+        "Those that can be looked at, the one that is read first in front: list of `Series`."
+        return [s for s in find_series(self.data) if s.ct and s.slices > 1]
+
+    def scan(self, k):
+        "Its k-th series as a `Scan`; of the first nobody said that it is meant, so it comes with a doubt where there are others."
+        name = scan_name(self.name)
+        return read_series(self.data, series=self.series[k].uid, name=safe_name(f"{name} series {k + 1}")) if k else read_series(self.data, name=safe_name(name))
+
+def in_words(series)->str:
+    "A series as the visitor chooses it. What the scanner's staff called it may name the patient and is left out."
+    return f"{'axial' if series.axial else 'not axial'}, {series.slices} slices"
+
 class Desk(Table):
     "Where what was uploaded is read and segmented."
     def add(self, data, name, message):
         "Read a picture, segment it and show it; a study aside."
-        if is_series(data):
-            self.aside.add(message.get("upload"))
-            self.studies.submit(self.study, data, name, message.get("upload"))
+        if is_series(data): self.begin(Study(data, name), 0, message)
         else:
             seg = self.segmenter.segment(read_scan(data, name=safe_name(scan_name(name))), spacing=_typed_spacing(message.get("spacing")))
             self.keep(Reading.of(seg), thumbnail(seg))
 
-    def study(self, data, name, upload):
-        "Read, segment and measure a study and show it, saying how far it is."
+    def begin(self, study, series, message):
+        "Have a series of a study looked at when those before it are done."
+        self.aside.add(message.get("upload"))
+        self.studies.submit(self.look, study, series, message.get("upload"))
+
+    def look(self, study, series, upload):
+        "Show a series of a study: the result that is on the table, or a new one, saying how far it is."
         def progress(share):
             if upload in self.stopped: raise ScanError("It was stopped before it was done, so nothing of it is kept.")
             self.send({"kind": "progress", "upload": upload, "share": share}, [])
 
-        with self.sentence(name):
+        with self.sentence(study.name):
             progress(0)
-            seg = self.segmenter.segment(read_series(data, name=safe_name(scan_name(name))), progress=progress)
-            picture = thumbnail(seg)   # which has the findings measured
-            with self.lock: self.keep(Reading.of(seg), picture)
+            with self.lock:
+                there = next((r for r in self.readings.values() if r.study is study and r.series == series), None)
+                if there: self.show(there)
+            if not there:
+                seg = self.segmenter.segment(study.scan(series), progress=progress)
+                picture = thumbnail(seg)   # which has the findings measured
+                reading = Reading.of(seg, study if len(study.series) > 1 else None, series)
+                with self.lock: self.keep(reading, picture)
         self.aside.discard(upload)
         if upload is not None: self.send({"kind": "done", "upload": upload}, [])
 
 # %% ../nbs/50_widget.ipynb #049b0880
 class Session(Desk):
     "One visit."
-    ACTIONS = *Uploads.ACTIONS, "hello", "sample", "select", "plane", "threshold", "stroke", "undo", "verdict", "save"
+    ACTIONS = *Uploads.ACTIONS, "hello", "sample", "select", "series", "plane", "threshold", "stroke", "undo", "verdict", "save"
 
     def hello(self, message, buffers):
         if self.readings: self.show(list(self.readings.values())[-1])
@@ -453,6 +486,12 @@ class Session(Desk):
         return self.readings[message["picture"]]
 
     def select(self, message, buffers): self.show(self.reading(message))
+
+    def series(self, message, buffers):
+        "Look at another series of the study that a result is of."
+        study = self.reading(message).study
+        self.begin(study, range(len(study.series))[int(message["series"])], message)
+
     def stroke(self, message, buffers): self.change(message, lambda r: brush_of(r).stroke(message["points"], message["radius"], message["mode"]))
     def undo(self, message, buffers): self.change(message, lambda r: brush_of(r).undo())
     def verdict(self, message, buffers): self.change(message, lambda r: r.judge(list(map(int, message["place"])), message["verdict"]))
@@ -479,7 +518,6 @@ class Session(Desk):
             self.send({"kind": "file", "name": name, "type": TYPES[Path(name).suffix]}, [data])
 
         self.soon(self.reading(message), file, self.reading(message))
-
 
 # %% ../nbs/50_widget.ipynb #a0958d2b
 CSS_FRAME = r"""
@@ -526,6 +564,7 @@ CSS_WORK = r"""
 .lu .group { display:inline-flex; align-items:center; gap:6px; }
 .lu .group > span, .lu label { color:var(--soft); font-size:13px; }
 .lu .group button { padding:4px 9px; }
+.lu .several { margin:2px 0 8px; flex-wrap:wrap; }
 .lu aside { display:grid; grid-template-columns:minmax(0, 1fr); gap:14px; }
 .lu .card { background:var(--panel); border:1px solid var(--line); border-radius:12px; padding:12px 14px; }
 .lu h2 { font-size:15px; font-weight:650; margin:0 0 8px; color:var(--ink); }
@@ -573,6 +612,7 @@ const PAGE = `
 <div class="error" role="alert" hidden></div>
 <main hidden>
   <div class="warning" hidden><ul></ul></div>
+  <div class="group several" hidden><label for="lu-series"></label><select id="lu-series"></select><button class="look">Look at it</button></div>
   <div class="work">
     <div>
       <div class="views">
@@ -732,7 +772,7 @@ async function filesIn(entry) {
   }
   return found;
 }
-function upload({ model, root, $, say, complain, pending, wait }) {
+function upload({ model, root, $, say, complain, pending, wait, tell }) {
   const drop = $(".drop"), limit = model.get("limit_mb") * 1024 * 1024, heard = new Map();
   const clear = () => { $(".error").replaceChildren(); $(".error").hidden = true; };
   const name = () => `${++uploads}-${Math.random()}`;
@@ -765,7 +805,9 @@ function upload({ model, root, $, say, complain, pending, wait }) {
   $(".choose").onclick = () => $(".files").click();
   $(".cancel").onclick = () => { for (const id of pending.keys()) model.send({ kind: "cancel", upload: id }); };
   $(".files").onchange = event => { send([...event.target.files]); event.target.value = ""; };
-  $(".sample").onclick = () => { clear(); const id = name(); pending.set(id, "the sample"); wait(); model.send({ kind: "sample", upload: id, spacing: $(".spacing").value }); };
+  const ask = (what, message) => { clear(); const id = name(); pending.set(id, what); wait(); tell({ upload: id, spacing: $(".spacing").value, ...message }); };
+  $(".sample").onclick = () => ask("the sample", { kind: "sample" });
+  $(".look").onclick = () => { const k = +$("#lu-series").value; ask(`series ${k + 1}`, { kind: "series", series: k }); };
   for (const name of ["dragenter", "dragover"]) root.addEventListener(name, event => { event.preventDefault(); drop.classList.add("over"); });
   for (const name of ["dragleave", "drop"]) root.addEventListener(name, event => { event.preventDefault(); drop.classList.remove("over"); });
   root.addEventListener("drop", async event => {
@@ -959,6 +1001,9 @@ function controls({ model, tell, state, draw, $, $$, shown, ct }) {
     $(".where").textContent = "What was found";
     $("[data-save=seg]").hidden = $(".named").hidden = !s.seg;
     $(".name").textContent = `${s.name}, ${s.cols} x ${s.rows} pixels, ${s.scale}`;
+    $(".several").hidden = !s.series;
+    $(".several label").textContent = s.series ? `${s.series.length} series; shown: ${s.series[s.chosen]}` : "";
+    $("#lu-series").replaceChildren(...(s.series || []).map((text, k) => make("option", `${k + 1}: ${text}`, { value: k, selected: k === s.chosen })));
     $(".warning").hidden = s.warnings.length === 0;
     $(".warning ul").replaceChildren(...s.warnings.map(text => make("li", text)));
     $(".plain").setAttribute("aria-label", `CT slice ${s.name}`);
@@ -1077,7 +1122,7 @@ function render({ model, el }) {
     });
   };
   new ResizeObserver(draw).observe($(".views"));
-  const line = upload({ model, root, $, say, complain, pending, wait });
+  const line = upload({ model, root, $, say, complain, pending, wait, tell });
   const ct = planes({ tell, state, draw, $, $$, shown: () => shown });
   const look = viewing({ tell, state, view, draw, $, $$, shown: () => shown, ct });
   const refresh = controls({ model, tell, state, draw, $, $$, shown: () => shown, ct });
@@ -1170,15 +1215,52 @@ def guarded(headers):
 # %% ../nbs/50_widget.ipynb #1e9e4b0a
 PINGS = {"ws_ping_interval": 30_000, "ws_ping_timeout": 90_000}   # ms
 
+# %% ../nbs/50_widget.ipynb #8bdc8b6a
+def begin_with_visitors(manager):
+    "Count the idle time of a kernel that waited from the moment when it is given to a visitor; `manager`: Voila's, with its pool."
+    give = manager.get_rendered_notebook
+
+    async def get_rendered_notebook(*args, **kwargs):
+        rendering, cells, kernel = await give(*args, **kwargs)
+        manager.get_kernel(kernel).last_activity = datetime.now(UTC)
+        return rendering, cells, kernel
+
+    manager.get_rendered_notebook = get_rendered_notebook
+
+# %% ../nbs/50_widget.ipynb #9e58cbef
+def with_goodbye(handlers):
+    "Voila's handlers, of which the one that ends a kernel asks for no cookie."
+    from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
+
+    class Goodbye(VoilaShutdownKernelHandler):
+        def check_xsrf_cookie(self): pass
+
+        async def post(self, kernel):
+            if kernel in self.kernel_manager: await super().post(kernel)   # which asks who it is that says it
+            else: self.set_status(204)
+
+    return [(where, Goodbye if what is VoilaShutdownKernelHandler else what, *more) for where, what, *more in handlers]
+
 # %% ../nbs/50_widget.ipynb #2c1a7455
 APP = "from lung_unet.widget import Widget\n\nWidget()"
 TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 {%- block notebook_css -%}
 {{ super() | replace('https://cdn.jsdelivr.net/npm/@fortawesome/fontawesome-free@^5/css/', 'data:text/css,') }}
 <style>html, body { height: auto !important; overflow: auto !important; padding: 0 !important; margin: 0 !important; } #rendered_cells { padding: 0 !important; } .jp-Cell, .jp-OutputArea-output, #rendered_cells > div { padding: 0 !important; overflow: visible; } .jp-OutputPrompt { display: none; } #main, #rendered_cells, .jp-Cell, .jp-OutputArea { background: transparent !important; }</style>
+<script>
+addEventListener("load", () => {
+  const look = setInterval(() => {
+    const empty = document.querySelector(".jp-CodeCell.jp-mod-noOutputs"), lost = document.querySelector("#rendered_cells")?.textContent.includes("Error displaying widget");
+    if (document.querySelector(".lu")) sessionStorage.removeItem("again");
+    else if (!empty && !lost) return;
+    else if (+(sessionStorage.again ?? 0) < 5) { sessionStorage.again = 1 + +(sessionStorage.again ?? 0); location.reload(); }
+    clearInterval(look);
+  }, 1000);
+});
+</script>
 {%- endblock notebook_css -%}
 """
-IDLE = 6 * 3600   # seconds after which a kernel is ended that nobody is connected to; a page that is closed ends its own
+IDLE, LOOK = 6 * 3600, 60   # seconds after which a kernel is ended that nobody is connected to, and between two looks at them; a page that is closed ends its own
 
 def _transport():
     "Sockets in a private folder where the system has them and takes paths as long as these; else ports of this computer."
@@ -1198,7 +1280,7 @@ def page_arguments(folder, port, host, token):
     notebook.write_text(json.dumps({"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
     (Path(folder) / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
     return [str(notebook), f"--Voila.ip={host}", f"--port={port or free_port(host)}", f"--Voila.token={token}", "--Voila.log_level=ERROR",
-            f"--KernelManager.transport={_transport()}", "--preheat_kernel=True", "--pool_size=2", f"--MappingKernelManager.cull_idle_timeout={IDLE}", "--MappingKernelManager.cull_interval=60"]
+            f"--KernelManager.transport={_transport()}", "--preheat_kernel=True", "--pool_size=2", "--VoilaExecutor.iopub_timeout=60", "--VoilaExecutor.startup_timeout=300", f"--MappingKernelManager.cull_idle_timeout={IDLE}", f"--MappingKernelManager.cull_interval={LOOK}"]
 
 # %% ../nbs/50_widget.ipynb #c51786fb
 def serve(port:int=8866,          # 0: any that is free
@@ -1217,7 +1299,8 @@ def serve(port:int=8866,          # 0: any that is free
         def init_handlers(self):
             logging.getLogger("tornado.general").addFilter(lambda record: "websocket_ping_timeout" not in record.getMessage())
             self.app.add_transform(guarded(HEADERS))
-            return super().init_handlers()
+            begin_with_visitors(self.kernel_manager)
+            return with_goodbye(super().init_handlers())
 
         def launch_browser(self):
             "Called once the page can be reached."

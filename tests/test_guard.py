@@ -3,6 +3,7 @@ import http.client
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -39,7 +40,12 @@ def get(port, path, method="GET", body=None, **headers):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
     answer = connection.getresponse()
-    return answer.status, answer.headers, answer.read()
+    return answer.status, answer.headers, b"" if answer.status == 101 else answer.read()
+
+
+def kernel_of(html):
+    "The number of the process that a page talks to."
+    return re.search(r'"kernelId": ?"([^"]+)"', html)[1]
 
 
 @pytest.mark.parametrize("path", ["/", "/voila/static/voila.js", "/voila/files/none.png", "/nothing/here", "/api/kernels/x"])
@@ -71,11 +77,36 @@ def test_a_page_here_answers_to_no_foreign_name(ports):
 
 @pytest.mark.parametrize("path", ["/voila/files/Doe_Jane.png", "/voila/files/../Doe_Jane.png", "/voila/files/%2e%2e/Doe_Jane.png", "/voila/files/mine.keras",
                                   "/voila/files//etc/passwd", "/voila/static/..%2f..%2f..%2f..%2fetc/passwd", "/voila/templates/..%2f..%2fetc/passwd",
-                                  "/api/contents/", "/api/terminals", "/api/sessions", "/files/Doe_Jane.png", "/Doe_Jane.png"])
+                                  "/api/contents/", "/api/terminals", "/api/sessions", "/api/kernels", "/files/Doe_Jane.png", "/Doe_Jane.png"])
 def test_no_file_of_this_computer_is_served(ports, path):
     status, headers, body = get(ports["here"], path)
     assert status != 200 and b"root:" not in body and b"PNG" not in body and b"PK" not in body
     if status == 302: assert headers["Location"].startswith(("/login", "/voila/files"))
+
+
+def test_the_line_is_closed_to_other_sites(ports):
+    "A page of another site, open in the same browser, cannot join a visit, even if it knew its number."
+    port = ports["here"]
+    kernel = kernel_of(get(port, "/")[2].decode())
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec_WebSocket_Version": "13"}
+    opened = {origin: get(port, f"/api/kernels/{kernel}/channels", Origin=origin, **upgrade)[0] for origin in (f"http://127.0.0.1:{port}", "http://site.example", f"http://127.0.0.1:{port + 1}")}
+    assert list(opened.values()) == [101, 403, 403]
+
+
+def test_idle_visits_are_ended_and_fresh_ones_are_not():
+    "A process that waited for its visitor longer than it may be idle has its whole time before it; one that nobody is connected to ends."
+    process, url = started([sys.executable, "-c", "import lung_unet.widget as w; w.IDLE, w.LOOK = 6, 1; w.serve(0, browser=False)"], r"http://[\d.]+:\d+/")
+    port = int(re.search(r":(\d+)/", url)[1])
+    get(port, "/")    # both that wait are ready
+    time.sleep(9)
+    kernel = kernel_of(get(port, "/")[2].decode())
+    given, lived = time.monotonic(), 0
+    while lived < 60 and get(port, f"/api/kernels/{kernel}")[0] == 200:
+        time.sleep(0.5)
+        lived = time.monotonic() - given
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    assert 5 < lived < 60
 
 
 SPEAK = """async ([kind, content]) => {   // what a visitor who means ill would send down the page's own line
@@ -105,6 +136,33 @@ def test_a_visitor_can_run_no_code(ports, tmp_path):
         code = {"code": f"open({str(proof)!r}, 'w').close()", "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
         assert "execute" not in page.evaluate(SPEAK, ["execute_request", code]) and not proof.exists()
         browser.close()
+
+
+@needs_browser
+def test_a_page_that_is_left_ends_its_visit(ports):
+    "With its goodbye everything goes that was uploaded to it."
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{ports['here']}/")
+        page.wait_for_selector(".lu .choose", timeout=60_000)
+        kernel = kernel_of(page.content())
+        states = [get(ports["here"], f"/api/kernels/{kernel}")[0]]
+        page.goto("about:blank")
+        while states[-1] == 200 and len(states) < 30:
+            time.sleep(0.5)
+            states.append(get(ports["here"], f"/api/kernels/{kernel}")[0])
+        browser.close()
+    assert states[0] == 200 and states[-1] == 404
+
+
+def test_nobody_else_ends_a_visit(ports):
+    "The goodbye asks for no cookie, but where there is a token for who says it."
+    token = {"Authorization": f"token {TOKEN}"}
+    kernel = kernel_of(get(ports["all"], "/", **token)[2].decode())
+    assert get(ports["all"], f"/voila/api/shutdown/{kernel}", "POST")[0] == 403 and get(ports["all"], f"/api/kernels/{kernel}", **token)[0] == 200
+    assert get(ports["all"], f"/voila/api/shutdown/{kernel}", "POST", **token)[0] == 204 and get(ports["all"], f"/api/kernels/{kernel}", **token)[0] == 404
+    assert get(ports["all"], f"/voila/api/shutdown/{kernel}", "POST", **token)[0] == 204   # said twice
 
 
 @needs_browser

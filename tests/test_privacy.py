@@ -1,4 +1,5 @@
 """Who the patient is: planted in every DICOM element that takes text, found nowhere in what comes out."""
+import base64
 import gzip
 import io
 import json
@@ -70,10 +71,11 @@ def slice_():
 
 
 def leaks(*texts):
-    "The identifiers found in these, compressed parts of PNG and ZIP files included."
+    "The identifiers found in these, compressed parts of PNG and ZIP files and pictures in messages included."
     found = set()
     for data in (text.encode() if isinstance(text, str) else text for text in texts):
         found |= set(MARK.findall(data))
+        found |= leaks(*map(base64.b64decode, re.findall(rb"data:image/png;base64,([\w+/=]+)", data)))
         if data.startswith(b"PK"):
             with zipfile.ZipFile(io.BytesIO(data)) as archive: found |= leaks(*archive.namelist(), *map(archive.read, archive.namelist()))
         if data.startswith(b"\x89PNG"):
@@ -88,7 +90,8 @@ def test_the_search_finds_what_is_there(slice_):
     hidden = encode(window(), pnginfo=info)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive: archive.writestr("a.json", "SECRET00000002" * 9)
-    assert not MARK.search(hidden) and leaks(hidden) == {b"SECRET00000001"} and leaks(stream.getvalue()) == {b"SECRET00000002"}
+    shown = json.dumps({"thumbnail": "data:image/png;base64," + base64.b64encode(hidden).decode()})
+    assert not MARK.search(hidden) and leaks(hidden) == leaks(shown) == {b"SECRET00000001"} and leaks(stream.getvalue()) == {b"SECRET00000002"}
 
 
 def test_command_line(slice_, tmp_path):
@@ -141,6 +144,24 @@ def test_the_page(slice_):
         session.handle({"kind": "piece", "name": name, "part": 0, "parts": 1}, [data])
     for what in ("overlay", "mask", "json", "zip"): session.handle({"kind": "save", "picture": 1, "what": what}, [])
     assert len(sent) > 12 and leaks(*map(bytes, (s.encode() if isinstance(s, str) else s for s in sent))) == set()
+
+
+def test_a_study_of_two_series_on_the_page():
+    "Also what the list of series says of each."
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for series, count in (("1.2.1", 4), ("1.2.2", 3)):
+            for k in range(count): archive.writestr(f"{series}/{k}", planted(GEOMETRY, SeriesInstanceUID=series, SOPInstanceUID=f"{series}.{k}", ImagePositionPatient=[0, 0, 5 * k]))
+    sent = []
+    session = Session(Segmenter.load(), lambda message, buffers: sent.append((message, [json.dumps(message), *map(bytes, buffers)])))
+    session.handle({"kind": "piece", "name": "a.zip", "part": 0, "parts": 1}, [stream.getvalue()])
+    session.wait()
+    session.handle({"kind": "series", "picture": 1, "series": 1}, [])
+    session.wait()
+    for what in ("overlay", "mask", "json"): session.handle({"kind": "save", "picture": 2, "what": what}, [])
+    session.wait()
+    assert [m["series"] for m, _ in sent if m["kind"] == "picture"] == [["axial, 4 slices", "axial, 3 slices"]] * 2 and len(leaks(stream.getvalue())) > 2000
+    assert "error" not in [m["kind"] for m, _ in sent] and leaks(*(part for _, parts in sent for part in parts)) == set()
 
 
 def refusal(data):
