@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['SHARES', 'FIRST', 'SECOND', 'THIRD', 'FOURTH', 'RUNS', 'BLEND', 'AVERAGE_EVERY', 'Recipe', 'native_precision',
            'learning_rate', 'predict_case', 'validate', 'pick_cases', 'false_marks', 'mine', 'write_atomically',
-           'average', 'save_checkpoint', 'load_checkpoint', 'network', 'export_model', 'blend', 'build', 'Log',
-           'read_log', 'show_curve', 'train']
+           'average', 'save_checkpoint', 'load_checkpoint', 'network', 'export_model', 'blend', 'sharing', 'own_part',
+           'build', 'Log', 'read_log', 'show_curve', 'train']
 
 # %% ../nbs/24_training.ipynb #7134c0e5
 import csv, json, os, sys, time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -192,6 +193,22 @@ def blend(models:dict, # name -> .keras file, all of one shape
     weights = [[share * w for w in load_keras(models[name]).get_weights()] for name, share in shares.items()]
     return [np.sum(arrays, axis=0) for arrays in zip(*weights, strict=True)]
 
+# %% ../nbs/24_training.ipynb #be67ca44
+def sharing(count:int, # crops a batch
+    ): # a context, for building a network and training it
+    "Divide every batch among all devices, where the backend can; with one device, or another backend, everything is as ever."
+    devices = keras.distribution.list_devices() if keras.backend.backend() == "jax" else []
+    if len(devices) < 2: return nullcontext()
+    if count % len(devices):
+        raise ValueError(f"{count} crops a batch cannot be divided equally among {len(devices)} devices: give the recipe a `count` that is a multiple of {len(devices)}, or hide some devices.")
+    return keras.distribution.DataParallel().scope()
+
+def own_part(batch:np.ndarray, # (count, rows, cols, 1), the same in every process
+    )->np.ndarray:
+    "What the devices of this process take of a batch: all of it, unless several processes train together."
+    shared = keras.distribution.distribution()
+    return batch if shared is None else np.split(batch, shared.num_processes)[shared.data_shard_id]
+
 # %% ../nbs/24_training.ipynb #8f87aeb9
 def build(recipe:Recipe)->keras.Model: # compiled
     "The network of a recipe, seeded, in its precision, with its loss and optimizer."
@@ -247,19 +264,20 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
     until:int=None, # pause before this step; the same call goes on
     )->Path: # the run folder
     "Train, or go on training: the same call with the same folder resumes at its checkpoint."
-    out = Path(out)
+    out, devices = Path(out), sharing(recipe.count)
     out.mkdir(parents=True, exist_ok=True)
     split = pairs if isinstance(pairs, dict) else split_by_patient(pairs, seed=recipe.seed)
     assert_disjoint(split)
     _same_recipe(out, recipe, split)
-    model, ema, start, best = _start(out, recipe, init)
     quiet = not sys.stderr.isatty() if quiet is None else quiet
-    cases = load_cases(split["train"], quiet)
-    held_out = load_cases(pick_cases(split["val"], recipe.validation_cases, recipe.seed), quiet)
-    if not any((case.target >= 127).any() for case in held_out):
-        raise ValueError(f"None of the {len(held_out)} validation pictures shows a tumour, so the best weights cannot be told: bring more patients, {len({c.patient for c in cases})} are too few.")
-    if recipe.mine: cases = mine(model, cases, recipe, out, quiet)
-    _run(model, ema, start, best, cases, held_out, recipe, out, quiet, min(until or recipe.steps, recipe.steps))
+    with devices:
+        model, ema, start, best = _start(out, recipe, init)
+        cases = load_cases(split["train"], quiet)
+        held_out = load_cases(pick_cases(split["val"], recipe.validation_cases, recipe.seed), quiet)
+        if not any((case.target >= 127).any() for case in held_out):
+            raise ValueError(f"None of the {len(held_out)} validation pictures shows a tumour, so the best weights cannot be told: bring more patients, {len({c.patient for c in cases})} are too few.")
+        if recipe.mine: cases = mine(model, cases, recipe, out, quiet)
+        _run(model, ema, start, best, cases, held_out, recipe, out, quiet, min(until or recipe.steps, recipe.steps))
     return out
 
 # %% ../nbs/24_training.ipynb #39e4d47d
@@ -300,7 +318,7 @@ def _run(model, ema, start, best, cases, held_out, recipe, out, quiet, stop)->No
     synthesis = Synthesis(cases, recipe.synthetic)
     for k, x, y in batches(cases, recipe.size, recipe.count, recipe.seed, start, stop, recipe.shares, synthesis, recipe.spacing):
         model.optimizer.learning_rate = learning_rate(recipe, k)
-        losses.append(float(model.train_on_batch(x, y)))
+        losses.append(float(model.train_on_batch(own_part(x), own_part(y))))
         if k % AVERAGE_EVERY == AVERAGE_EVERY - 1: average(ema, model.get_weights(), k, recipe.ema)
         bar.update(); bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", best=f"{best:.3f}", refresh=False)
         done = k + 1
