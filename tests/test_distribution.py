@@ -24,6 +24,7 @@ LOSS, WEIGHT = 1e-4, 1e-3
 CHILD = """
 import json, shutil, sys
 from lung_unet import training
+from lung_unet.conversion import convert
 from lung_unet.pairs import find_pairs
 
 data, folder, recipe = json.loads(sys.argv[1])
@@ -48,6 +49,7 @@ shutil.copytree(f"{folder}/two", f"{folder}/moved")
 said |= {"two": train("two", 2), "moved": train("moved", 1)}
 try: train("uneven", 2, count=3)
 except ValueError as e: said["refused"] = str(e)
+convert(f"{folder}/two/best.keras")   # refuses a fast form that differs
 print(json.dumps(said))
 """
 
@@ -97,3 +99,8 @@ def test_a_batch_that_cannot_be_divided_is_refused(runs):
     "Before anything is written, so that the folder is free for the mended recipe."
     said, folder = runs
     assert "3 crops a batch" in said["refused"] and "multiple of 2" in said["refused"] and not (folder / "uneven").exists()
+
+
+def test_what_jax_trained_has_a_fast_form(runs):
+    "`convert` has compared it with Keras on JAX."
+    assert {p.suffix for p in (runs[1] / "two").glob("best.*")} == {".keras", ".xml", ".bin", ".json"}
