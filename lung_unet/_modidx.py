@@ -622,6 +622,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'lung_unet.training.sharing': ('training.html#sharing', 'lung_unet/training.py'),
                                     'lung_unet.training.show_curve': ('training.html#show_curve', 'lung_unet/training.py'),
                                     'lung_unet.training.train': ('training.html#train', 'lung_unet/training.py'),
+                                    'lung_unet.training.use_xla': ('training.html#use_xla', 'lung_unet/training.py'),
                                     'lung_unet.training.validate': ('training.html#validate', 'lung_unet/training.py'),
                                     'lung_unet.training.write_atomically': ('training.html#write_atomically', 'lung_unet/training.py')},
             'lung_unet.unet': { 'lung_unet.unet.conv_block': ('unet.html#conv_block', 'lung_unet/unet.py'),
