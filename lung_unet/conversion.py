@@ -6,7 +6,7 @@
 __all__ = ['TOLERANCE', 'write_openvino', 'largest_difference', 'convert']
 
 # %% ../nbs/25_conversion.ipynb #30c42e07
-import os, tempfile
+import os, subprocess, sys, tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +20,21 @@ from .unet import load_keras
 def write_openvino(model:keras.Model, path:Path)->None:
     "Write `path` (.xml) and its .bin."
     import openvino
+    if keras.backend.backend() != "tensorflow": return _write_in_tensorflow(model, path)
     model(np.zeros((1, 64, 64, 1), np.float32))  # a loaded model must be called once before it can be exported
     with tempfile.TemporaryDirectory(dir=path.parent) as d:
         model.export(f"{d}/exported.xml", format="openvino", verbose=False)
         openvino.save_model(openvino.Core().read_model(f"{d}/exported.xml"), f"{d}/{path.name}", compress_to_fp16=True)
         for name in (path.with_suffix(".bin").name, path.name): os.replace(f"{d}/{name}", path.with_name(name))
+
+def _write_in_tensorflow(model:keras.Model, path:Path)->None:
+    "The same in another process, with TensorFlow behind Keras and on the processor."
+    code = "import sys; from pathlib import Path; from lung_unet.conversion import load_keras, write_openvino; write_openvino(load_keras(sys.argv[1]), Path(sys.argv[2]))"
+    with tempfile.TemporaryDirectory(dir=path.parent) as d:
+        model.save(f"{d}/model.keras")
+        env = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
+        done = subprocess.run([sys.executable, "-c", code, f"{d}/model.keras", str(path.resolve())], env=env, capture_output=True, text=True, check=False)
+    if done.returncode: raise ModelError(f"{path.stem} could not be written in its fast form by TensorFlow ({(done.stderr.strip() or 'no reason given').splitlines()[-1]}): run `lung-unet convert` where TensorFlow is installed.")
 
 # %% ../nbs/25_conversion.ipynb #1970fabc
 TOLERANCE = 0.02  # largest difference of a probability, from storing weights in half precision
