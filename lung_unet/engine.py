@@ -41,6 +41,7 @@ class OpenVINOEngine:
         limit = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False} if threads else {}   # pinned, two processes of one thread would share a core
         self.compiled = core.compile_model(str(xml), "CPU", {
             "INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT", "NUM_STREAMS": streams} | limit)
+        openvino.Tensor(np.zeros(1, np.float32)).data.fill(0)   # the first array of a process alone: two at once may wait for each other for ever
 
     def __call__(self, x:np.ndarray)->np.ndarray: # float32 (rows, cols), 0..1, to the same
         "The probability of every pixel; each thread that calls has a request of its own."

@@ -87,3 +87,26 @@ def test_a_path_bytes_and_an_array_are_one_input():
     by_path, by_bytes = segmenter.segment(path), segmenter.segment(path.read_bytes())
     assert np.array_equal(by_path.probability, by_bytes.probability)
     assert json.dumps(by_path.to_dict()["lesions"]) == json.dumps(by_bytes.to_dict()["lesions"])
+
+
+AT_ONCE = """
+import faulthandler, sys, threading
+import numpy as np
+from lung_unet.engine import load_engine
+engine, together = load_engine(engine="openvino").many, threading.Barrier(4)
+def first():
+    x = np.zeros((engine.card.multiple,) * 2, np.float32)
+    together.wait()
+    engine(x)
+faulthandler.dump_traceback_later(30, exit=True)   # which needs no lock of Python's
+sys.setswitchinterval(1e-6)
+threads = [threading.Thread(target=first) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+@pytest.mark.parametrize("again", range(4))
+def test_the_first_pictures_of_a_process_may_come_together(again):
+    "OpenVINO's door for arrays has been seen to lock for ever when the first two came at once; it is not so each time, hence several processes."
+    assert subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, check=False).returncode == 0
