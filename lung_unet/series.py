@@ -318,7 +318,7 @@ def find_series(x:str|os.PathLike|bytes # a folder, looked through to the bottom
         return _find(_files(file))[0]
     with _clearly("The study"):   # an archive stays open as long as one of its series is held, and can be read from
         zipped = _kind(_head(file)) == "ZIP"
-        return _find(_members(zipfile.ZipFile(file if isinstance(file, Path) else file.open())) if zipped else [file])[0]
+        return _find(_members(zipfile.ZipFile(file if isinstance(file, Path) else file.open("rb"))) if zipped else [file])[0]
 
 def _files(folder):
     "The files in a folder and below, in a fixed order; links to folders are not followed."
