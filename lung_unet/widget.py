@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLANES', 'TYPES', 'LIMIT_MB', 'KEPT', 'KEPT_STUDIES', 'CSS_FRAME', 'CSS_WORK', 'PAGE_JS', 'LAYERS_JS', 'DRAW_JS',
            'UPLOAD_JS', 'PLANES_JS', 'ANSWERS_JS', 'VIEW_JS', 'CONTROLS_JS', 'TABLE_JS', 'FRAME_JS', 'MAIN_JS', 'HERE',
-           'POLICY', 'HEADERS', 'PINGS', 'APP', 'TEMPLATE', 'IDLE', 'LOOK', 'Brush', 'Reading', 'brush_of', 'own',
+           'POLICY', 'HEADERS', 'PINGS', 'APP', 'TEMPLATE', 'IDLE', 'LOOK', 'Brush', 'brush_of', 'Reading', 'own',
            'holds', 'thumbnail', 'has_seg', 'picture_message', 'plane_message', 'mask_message', 'take_away', 'Uploads',
            'packed', 'Table', 'Study', 'in_words', 'Desk', 'Session', 'Widget', 'levels', 'token_for', 'guarded',
            'begin_with_visitors', 'with_goodbye', 'free_port', 'page_arguments', 'serve']
@@ -68,6 +68,12 @@ class Brush:
         if self.history: self.added, self.erased = self.history.pop()
 
     def told(self)->dict: return {"pixels_added": int(self.added.sum()), "pixels_erased": int(self.erased.sum())}
+
+def brush_of(reading)->Brush:
+    "The brush of a picture; `ScanError` for a whole CT."
+    if reading.brush is None:
+        raise ScanError("The brush draws on single slices and this is a whole CT, so nothing was changed: strike findings out, or upload one slice.")
+    return reading.brush
 
 def _under(shape, points, radius):
     "The pixels under a round brush led along points (x, y): bool, of this shape."
@@ -137,12 +143,6 @@ class Reading:
         "What the visitor decided, for the JSON file."
         verdicts = list(self.verdicts.values())
         return {"accepted": [list(at) for at, v in self.verdicts.items() if v == "accepted"], "struck": verdicts.count("struck"), **(self.brush.told() if self.brush else {})}
-
-def brush_of(reading)->Brush:
-    "The brush of a picture; `ScanError` for a whole CT."
-    if reading.brush is None:
-        raise ScanError("The brush draws on single slices and this is a whole CT, so nothing was changed: strike findings out, or upload one slice.")
-    return reading.brush
 
 # %% ../nbs/50_widget.ipynb #13f21a8a
 def own(seg, lesion)->tuple: # (slices of its box, bool inside the box)
@@ -1099,6 +1099,11 @@ function frame({ model, el }) {
   const complain = text => { $(".error").append(Object.assign(document.createElement("div"), { textContent: text })); $(".error").hidden = false; };
   return { root, $, $$, say, complain };
 }
+function download({ type, name }, bytes) {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(new Blob([bytes], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
 """
 
 # %% ../nbs/50_widget.ipynb #f1d0d8ea
@@ -1152,11 +1157,7 @@ function render({ model, el }) {
       draw();
     }
     if (message.kind === "strip") refresh.strip(message);
-    if (message.kind === "file") {
-      const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(new Blob([bytes[0]], { type: message.type })), download: message.name });
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-    }
+    if (message.kind === "file") download(message, bytes[0]);
   });
   model.send({ kind: "hello" });
 }
