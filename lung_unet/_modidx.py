@@ -278,6 +278,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'lung_unet.pairs.Pairs': ('pairs.html#pairs', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.Pairs.__init__': ('pairs.html#pairs.__init__', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.Pairs.report': ('pairs.html#pairs.report', 'lung_unet/pairs.py'),
+                                 'lung_unet.pairs._bare': ('pairs.html#_bare', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs._case': ('pairs.html#_case', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs._check': ('pairs.html#_check', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs._deal': ('pairs.html#_deal', 'lung_unet/pairs.py'),
@@ -745,4 +746,5 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.widget.take_away': ('widget.html#take_away', 'lung_unet/widget.py'),
                                   'lung_unet.widget.thumbnail': ('widget.html#thumbnail', 'lung_unet/widget.py'),
                                   'lung_unet.widget.token_for': ('widget.html#token_for', 'lung_unet/widget.py'),
-                                  'lung_unet.widget.with_goodbye': ('widget.html#with_goodbye', 'lung_unet/widget.py')}}}
+                                  'lung_unet.widget.with_goodbye': ('widget.html#with_goodbye', 'lung_unet/widget.py'),
+                                  'lung_unet.widget.worth_telling': ('widget.html#worth_telling', 'lung_unet/widget.py')}}}

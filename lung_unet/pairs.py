@@ -391,9 +391,13 @@ def apply_split(pairs:list, # from `find_pairs`
 def unseen(pairs:list, # from `find_pairs`
     path:str|Path, # the list that a model was trained with
     )->Pairs:
-    "The pairs whose patients had no part in a training: those of the list's test part, and those it does not name."
-    with open(path, newline="", encoding="utf-8") as f: part = {r["patient"]: r["split"] for r in csv.DictReader(f)}
-    return Pairs([p for p in pairs if part.get(p.patient, "test") == "test"])
+    "The pairs whose patients had no part in a training: those of the list's test part, and those it does not name, however their names are written."
+    with open(path, newline="", encoding="utf-8") as f: known = {_bare(r["patient"]) for r in csv.DictReader(f) if r["split"] != "test"}
+    return Pairs([p for p in pairs if _bare(p.patient) not in known])
+
+def _bare(patient:str)->str:
+    "A patient's name without case and marks: a folder lidc_idri_0001 holds a CT of LIDC-IDRI-0001."
+    return re.sub(r"[\W_]", "", patient).lower()
 
 # %% ../nbs/14_pairs.ipynb #a1b2cd00
 FIXED = {"LIDC-IDRI-0001": "test", "LIDC-IDRI-0745": "train", "LIDC-IDRI-0646": "test"}

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PLANES', 'TYPES', 'LIMIT_MB', 'KEPT', 'KEPT_STUDIES', 'CSS_FRAME', 'CSS_WORK', 'PAGE_JS', 'LAYERS_JS', 'DRAW_JS',
            'UPLOAD_JS', 'PLANES_JS', 'ANSWERS_JS', 'VIEW_JS', 'CONTROLS_JS', 'TABLE_JS', 'FRAME_JS', 'MAIN_JS', 'HERE',
-           'POLICY', 'HEADERS', 'PINGS', 'APP', 'TEMPLATE', 'IDLE', 'LOOK', 'Brush', 'brush_of', 'Reading', 'own',
-           'holds', 'thumbnail', 'has_seg', 'picture_message', 'plane_message', 'mask_message', 'take_away', 'Uploads',
-           'packed', 'Table', 'Study', 'in_words', 'Desk', 'Session', 'Widget', 'levels', 'token_for', 'guarded',
-           'begin_with_visitors', 'with_goodbye', 'free_port', 'page_arguments', 'serve']
+           'POLICY', 'HEADERS', 'PINGS', 'HARMLESS', 'APP', 'TEMPLATE', 'IDLE', 'LOOK', 'Brush', 'brush_of', 'Reading',
+           'own', 'holds', 'thumbnail', 'has_seg', 'picture_message', 'plane_message', 'mask_message', 'take_away',
+           'Uploads', 'packed', 'Table', 'Study', 'in_words', 'Desk', 'Session', 'Widget', 'levels', 'token_for',
+           'guarded', 'worth_telling', 'begin_with_visitors', 'with_goodbye', 'free_port', 'page_arguments', 'serve']
 
 # %% ../nbs/50_widget.ipynb #8a41cb8f
 import base64
@@ -1215,6 +1215,11 @@ def guarded(headers):
 
 # %% ../nbs/50_widget.ipynb #1e9e4b0a
 PINGS = {"ws_ping_interval": 30_000, "ws_ping_timeout": 90_000}   # ms
+HARMLESS = "websocket_ping_timeout", "Got events for closed stream"   # said of these pings; of a visit that ends while its kernel still speaks
+
+def worth_telling(record)->bool:
+    "Is a line of the server's log news to whoever runs it?"
+    return not any(text in record.getMessage() for text in HARMLESS)
 
 # %% ../nbs/50_widget.ipynb #8bdc8b6a
 def begin_with_visitors(manager):
@@ -1298,7 +1303,7 @@ def serve(port:int=8866,          # 0: any that is free
         config_file_paths = traitlets.List([])   # not what happens to lie in this folder, where anybody could have put code
 
         def init_handlers(self):
-            logging.getLogger("tornado.general").addFilter(lambda record: "websocket_ping_timeout" not in record.getMessage())
+            logging.getLogger("tornado.general").addFilter(worth_telling)
             self.app.add_transform(guarded(HEADERS))
             begin_with_visitors(self.kernel_manager)
             return with_goodbye(super().init_handlers())
