@@ -323,7 +323,8 @@ def _from_model(recipe:Recipe, init:Path)->keras.Model:
 # %% ../nbs/24_training.ipynb #75a7d6a7
 def _run(model, ema, start, best, cases, held_out, recipe, out, quiet, stop)->None:
     "Steps, averages, validations and checkpoints, from step `start` to before step `stop`."
-    log, losses, began = Log(out, start), [], time.time()
+    log, losses = Log(out, start), []
+    began = time.time() - (log.rows[-1]["seconds"] if log.rows else 0)   # a resumed run counts on
     bar = tqdm(total=recipe.steps, initial=start, disable=quiet, desc="training", unit="step")
     synthesis = Synthesis(cases, recipe.synthetic)
     for k, x, y in batches(cases, recipe.size, recipe.count, recipe.seed, start, stop, recipe.shares, synthesis, recipe.spacing):
