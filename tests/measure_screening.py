@@ -104,9 +104,12 @@ def main():
         record["search_scans_per_s"] = args.scans / (time.perf_counter() - start)
         record["runs"] = [figures(*measure(archive, Path(folder) / f"out {n}", n), n) for n in (1, 2)]
     one, two = (run["scans_per_s"] for run in record["runs"])
+    record |= {"scans": args.scans, "slices": args.slices, "largest_worker_MiB": max(run["largest_worker_mib"] for run in record["runs"]),
+               "growth_MiB_per_100_scans": max(run["largest_worker_growth_mib_per_100_scans"] or 0 for run in record["runs"])}
     record |= {"two_workers_against_one": two / one, "core_hours_per_1000_cts": 1000 / one / 3600}
     if args.price: record |= {"price_of_a_core_hour": args.price, "cost_per_1000_cts": args.price * 1000 / one / 3600}
     args.record.parent.mkdir(parents=True, exist_ok=True)
+    record = json.loads(json.dumps(record), parse_float=lambda text: round(float(text), 3))
     args.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(record, indent=1))
 

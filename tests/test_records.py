@@ -14,7 +14,8 @@ KEPT = {
     and r["peak_MiB"] <= r["cap_MiB"] and r["longest_s"] <= r["limit_s"] and sum(f["scan"] + f["refused"] for f in r["formats"].values()) == r["mutants"],
     "kill": lambda r: r["kills"] >= 50 and r["half_files"] == 0 and r["largest_difference"] == 0 and r["in_the_middle_of_a_write"] >= 10,
     "load": lambda r: r["right"] == r["valid"] and r["garbage_refused"] == r["garbage"] and r["answers_afterwards"] and r["dropped"] > 0
-    and r["processes_after"] <= r["processes_before"] and r["memory_after_MiB"] < 1.2 * r["memory_before_MiB"] + 50}
+    and r["processes_after"] <= r["processes_before"] and r["memory_after_MiB"] < 1.2 * r["memory_before_MiB"] + 50,
+    "screening": lambda r: r["scans"] >= 100 and r["two_workers_against_one"] >= 1.7 and r["growth_MiB_per_100_scans"] < 20}
 
 
 def build():
