@@ -15,7 +15,7 @@ import numpy as np
 from .intensity import CROP_SIDE
 
 # %% ../nbs/04_lungs.ipynb #0ed040cd
-SIDE = 512       # px, the longest side of the copy that is measured
+SIDE = 320       # px, the longest side of the copy that is measured
 
 def _smooth(hu:np.ndarray)->np.ndarray: # float32, at most SIDE pixels a side
     "A small, smooth copy, without the extremes."
@@ -43,7 +43,7 @@ def _components(mask:np.ndarray)->tuple: # labels (rows, cols), areas in px, whi
 def _enlarge(mask:np.ndarray, shape)->np.ndarray: # bool
     "A mask of the copy on the picture's own pixels."
     if mask.shape == tuple(shape): return mask
-    return cv2.resize(mask.astype(np.uint8), tuple(shape)[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    return cv2.resize(mask.astype(np.uint8) * 255, tuple(shape)[::-1], interpolation=cv2.INTER_LINEAR) > 127
 
 # %% ../nbs/04_lungs.ipynb #226837d5
 def _outside(hu:np.ndarray, dark:np.ndarray)->np.ndarray: # bool
