@@ -87,7 +87,7 @@ def test_a_checkpoint_with_objects_is_not_opened(tmp_path):
     class Run:
         def __reduce__(self): return open, (str(tmp_path / "ran"), "w")
 
-    np.savez(tmp_path / "checkpoint.npz", weights_000=np.array([Run()], object), step=1, norm=1)
+    np.savez(tmp_path / "checkpoint.npz", weights_000=np.array([Run()], object), step=1)
     (tmp_path / "ran").unlink(missing_ok=True)
     with pytest.raises(ValueError, match="allow_pickle"): load_checkpoint(tmp_path / "checkpoint.npz", Recipe(width=4, depth=2))
     assert not (tmp_path / "ran").exists()
