@@ -527,6 +527,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'lung_unet.segmenter._with_spacing': ('segmenter.html#_with_spacing', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter.doubts': ('segmenter.html#doubts', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter.in_order': ('segmenter.html#in_order', 'lung_unet/segmenter.py'),
+                                     'lung_unet.segmenter.looks': ('segmenter.html#looks', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter.volume_doubts': ('segmenter.html#volume_doubts', 'lung_unet/segmenter.py')},
             'lung_unet.series': { 'lung_unet.series.Series': ('series.html#series', 'lung_unet/series.py'),
                                   'lung_unet.series._Bytes': ('series.html#_bytes', 'lung_unet/series.py'),

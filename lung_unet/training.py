@@ -10,7 +10,7 @@ __all__ = ['FIRST', 'SECOND', 'RUNS', 'AVERAGE_EVERY', 'LONG', 'Recipe', 'native
 # %% ../nbs/24_training.ipynb #7134c0e5
 import csv, json, os, sys, time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
