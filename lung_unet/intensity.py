@@ -104,7 +104,8 @@ PIXELS = (60, 20)  # how many independent pixels the histograms inside and outsi
 
 def _explain(counts:np.ndarray, # (2, 256)
              components:np.ndarray, # (windows, 15, bins)
-             pseudo:np.ndarray # (2, 15)
+             pseudo:np.ndarray, # (2, 15)
+             rounds:int=8 # of expectation and maximisation
             )->tuple: # log posterior (windows,); weights of the components inside, (windows, 15)
     "How well each window explains the two histograms."
     windows, _, bins = components.shape
@@ -114,7 +115,7 @@ def _explain(counts:np.ndarray, # (2, 256)
         share = count / max(count.sum(), 1)
         pixels = np.float32(pixels * count.sum() / (count.sum() + .02 * counts.sum()))   # a few pixels say little
         weight = np.tile(expected / expected.sum(), (windows, 1))
-        for _ in range(8):
+        for _ in range(rounds):
             mixture = np.maximum(np.matmul(weight[:, None], components), 1e-12)
             weight = weight * np.matmul(components, (share / mixture).swapaxes(1, 2))[..., 0] * pixels + expected
             weight /= weight.sum(1, keepdims=True)
@@ -146,7 +147,7 @@ def _usual(low, width):
 def _search(counts:np.ndarray, pseudo:np.ndarray)->tuple: # low, width, chance, weights: of the windows of the finest grid
     "The likeliest windows, from coarse to fine."
     low, width, components = _coarse()
-    score, weights = _explain(counts, components, pseudo)
+    score, weights = _explain(counts, components, pseudo, 3)   # enough to tell the best
     offset, factor = [a.ravel() for a in np.meshgrid(*[np.array([-.5, -1/6, 1/6, .5])] * 2)]
     for shrink, blur in ((1, .015), (1/3, .004)):
         best = np.argsort(score + _usual(low, width))[-4:, None]

@@ -9,6 +9,7 @@ __all__ = ['FOUND', 'REFERENCE', 'DARK', 'PALE', 'NOTICE', 'SIDE', 'LEGEND', 'HE
 # %% ../nbs/11_overlay.ipynb #7b7efd9d
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -90,6 +91,7 @@ def lesion_label(lesion # a `Lesion`
     size = f"{lesion.id}: {lesion.longest:.0f} {lesion.unit}"
     return size if lesion.confidence is None else f"{size}, {lesion.confidence:.2f}"
 
+@lru_cache(64)   # the strip below says the same on every picture
 def _text(text, size):
     "A line of text as a gray picture of its ink, in the font that comes with Pillow; drawn finer, for even spacing."
     font = ImageFont.load_default(size * 4)
@@ -115,7 +117,7 @@ def _annotate(picture, mask, lesions, factor):
     width = _stroke(picture.size)
     layer = Image.new("RGBA", picture.size)
     draw = ImageDraw.Draw(layer)
-    taken = np.kron(mask, np.ones((factor, factor), bool))
+    taken = mask.repeat(factor, axis=0).repeat(factor, axis=1)
     boxes = [_frame(lesion.box, factor, 3 * width, taken.shape) for lesion in lesions]
     for top, left, bottom, right in boxes:
         for grown, ink in ((1, DARK + (130,)), (-1, DARK + (130,)), (0, FOUND + (255,))):
