@@ -296,8 +296,8 @@ def _run(model, ema, start, best, cases, held_out, recipe, out, quiet, stop)->No
             row = dict(step=done, loss=float(np.mean(losses)), seconds=round(time.time() - began), **_validate_average(model, ema, held_out, recipe.spacing))
             losses, best = [], _keep_best(row, best, recipe, model, ema, out)
             log(row)
-        if done % recipe.checkpoint_every == 0 or done == stop: save_checkpoint(out/"checkpoint.npz", model, ema, done, best)
         if done == recipe.steps: export_model(recipe, ema, out/"last.keras")
+        if done % recipe.checkpoint_every == 0 or done == stop: save_checkpoint(out/"checkpoint.npz", model, ema, done, best)
     bar.close()
 
 def _validate_average(model, ema:list, held_out:list, spacing:float)->dict:
