@@ -16,6 +16,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'lung_unet.batches.load_case': ('batches.html#load_case', 'lung_unet/batches.py'),
                                    'lung_unet.batches.load_cases': ('batches.html#load_cases', 'lung_unet/batches.py'),
                                    'lung_unet.batches.random_affine': ('batches.html#random_affine', 'lung_unet/batches.py'),
+                                   'lung_unet.batches.random_part': ('batches.html#random_part', 'lung_unet/batches.py'),
                                    'lung_unet.batches.random_scale': ('batches.html#random_scale', 'lung_unet/batches.py'),
                                    'lung_unet.batches.random_text': ('batches.html#random_text', 'lung_unet/batches.py'),
                                    'lung_unet.batches.random_texture': ('batches.html#random_texture', 'lung_unet/batches.py'),

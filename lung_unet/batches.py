@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['TYPICAL_SPACING', 'IGNORE', 'UNKNOWN_SCALE', 'Case', 'load_case', 'load_cases', 'random_scale', 'random_affine',
-           'random_window', 'random_texture', 'random_text', 'crop', 'Sampler', 'batch', 'batches']
+           'random_part', 'random_window', 'random_texture', 'random_text', 'crop', 'Sampler', 'batch', 'batches']
 
 # %% ../nbs/20_batches.ipynb #ccee816b
 from concurrent.futures import ThreadPoolExecutor
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
 from .geometry import MODEL_SPACING
-from .intensity import Calibration, calibrate, to_hu, to_input
+from .intensity import CROP_SIDE, Calibration, calibrate, to_hu, to_input
 from .pairs import Pair, votes_of
 from .scan import read_scan
 
@@ -65,6 +65,13 @@ def random_affine(case:Case, size:int, rng:np.random.Generator, spacing:float=MO
     else: centre = rng.uniform(0.15, 0.85, 2) * case.image.shape[::-1]
     return np.column_stack([turn, centre - turn @ np.full(2, (size - 1) / 2)])
 
+# %% ../nbs/20_batches.ipynb #8a74b02a
+def random_part(case:Case, rng:np.random.Generator, least:int=64)->Case:
+    "A part of a picture, of `least` pixels a side or more, anywhere in it."
+    sides = [int(rng.integers(min(least, n), n + 1)) for n in case.image.shape]
+    there = tuple(slice(low := int(rng.integers(n - side + 1)), low + side) for n, side in zip(case.image.shape, sides))
+    return replace(case, image=case.image[there], target=case.target[there], marked=np.argwhere(case.target[there]))
+
 # %% ../nbs/20_batches.ipynb #a07cb30c
 def random_window(x:np.ndarray, # float32, 0..1 for HU_RANGE
     rng:np.random.Generator)->np.ndarray:
@@ -106,6 +113,7 @@ def crop(case:Case, size:int, rng:np.random.Generator,
     unknown_scale:float=UNKNOWN_SCALE # see `random_scale`
     )->tuple: # (image, target), float32 (size, size)
     "One augmented crop; the target is the share of readers, or `IGNORE` beyond the edge."
+    if max(case.image.shape) <= CROP_SIDE: case = random_part(case, rng)
     affine = random_affine(case, size, rng, spacing, unknown_scale)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     image = cv2.warpAffine(case.image, affine, (size, size), flags=flags, borderValue=0).astype(np.float32) / 255
