@@ -642,6 +642,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'lung_unet.training._start': ('training.html#_start', 'lung_unet/training.py'),
                                     'lung_unet.training._validate_average': ('training.html#_validate_average', 'lung_unet/training.py'),
                                     'lung_unet.training.average': ('training.html#average', 'lung_unet/training.py'),
+                                    'lung_unet.training.blend': ('training.html#blend', 'lung_unet/training.py'),
                                     'lung_unet.training.build': ('training.html#build', 'lung_unet/training.py'),
                                     'lung_unet.training.export_model': ('training.html#export_model', 'lung_unet/training.py'),
                                     'lung_unet.training.learning_rate': ('training.html#learning_rate', 'lung_unet/training.py'),
