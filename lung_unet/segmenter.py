@@ -146,12 +146,12 @@ def _durations(times:dict)->dict: # step -> seconds
     return {name: round(t - before, 4) for (_, before), (name, t) in zip(moments, moments[1:])}
 
 # %% ../nbs/31_segmenter.ipynb #c12e991e
-THIN = 1.5   # mm from slice to slice; up to here every other slice is shown in the mirror, beyond it every slice both ways
+THIN = 1.5   # mm from slice to slice; up to here every other slice is shown in the mirror
 
 def looks(card, k:int=0, step:float|None=None)->tuple: # 1: as it is, -1: in the mirror
     "How a slice is shown to the network: slice `k` of a CT with so many mm from slice to slice, or a picture."
-    if not card.flips: return (1,)
-    return ((-1)**k,) if step is not None and step <= THIN else (1, -1)
+    if step is not None and step <= THIN: return ((-1)**k,)
+    return (1, -1) if card.flips else (1,)
 
 # %% ../nbs/31_segmenter.ipynb #c0945f85
 CONTEXT = 15.0   # mm around the region that the network sees as well
