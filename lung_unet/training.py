@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FIRST', 'SECOND', 'THIRD', 'RUNS', 'BLEND', 'AVERAGE_EVERY', 'LONG', 'Recipe', 'native_precision', 'learning_rate',
            'predict_case', 'validate', 'pick_cases', 'write_atomically', 'average', 'save_checkpoint',
-           'load_checkpoint', 'network', 'export_model', 'blend', 'sharing', 'own_part', 'use_xla', 'build', 'Log',
-           'read_log', 'show_curve', 'train']
+           'load_checkpoint', 'network', 'export_model', 'blend', 'sharing', 'own_part', 'FusedNormalization', 'quick',
+           'use_xla', 'build', 'Log', 'read_log', 'show_curve', 'train']
 
 # %% ../nbs/24_training.ipynb #7134c0e5
 import csv, json, os, sys, time
@@ -182,6 +182,24 @@ def own_part(batch:np.ndarray, # (count, rows, cols, 1), the same in every proce
     shared = keras.distribution.distribution()
     return batch if shared is None else np.split(batch, shared.num_processes)[shared.data_shard_id]
 
+# %% ../nbs/24_training.ipynb #c38d56fb
+class FusedNormalization(keras.layers.BatchNormalization):
+    "Batch normalisation that takes TensorFlow one operation in training; weights and everything else as in Keras' own."
+    def call(self, inputs, training=None, mask=None):
+        if not training: return super().call(inputs, training=False)
+        from tensorflow import raw_ops
+        normal, mean, variance, *_ = raw_ops.FusedBatchNormV3(x=inputs, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon)
+        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)): moving.assign(moving * self.momentum + now * (1 - self.momentum))
+        return normal
+
+def quick(model:keras.Model)->keras.Model:
+    "The same network with fused normalisation, where TensorFlow computes."
+    if keras.backend.backend() != "tensorflow": return model
+    fused = lambda layer: (FusedNormalization if isinstance(layer, keras.layers.BatchNormalization) else type(layer)).from_config(layer.get_config())
+    clone = keras.models.clone_model(model, clone_function=fused)
+    clone.set_weights(model.get_weights())
+    return clone
+
 # %% ../nbs/24_training.ipynb #8f87aeb9
 LONG = 1000  # steps, from which on half a minute of compiling is won back
 
@@ -193,7 +211,7 @@ def build(recipe:Recipe)->keras.Model: # compiled
     "The network of a recipe, seeded, in its precision, with its loss and optimizer."
     keras.utils.set_random_seed(recipe.seed)
     precision = native_precision() if recipe.precision == "auto" else recipe.precision
-    model = network(recipe, precision)
+    model = quick(network(recipe, precision))
     model.compile(keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay, clipnorm=1.0), partial(segmentation_loss, by_area=recipe.by_area), jit_compile=use_xla(recipe, precision))
     model.optimizer.build(model.trainable_variables)
     if keras.backend.backend() == "tensorflow":   # XLA for the step alone: for predicting it would compile anew for every shape of picture
