@@ -85,7 +85,16 @@ def find_inputs(text:str, # as typed: a file, a folder, or `sample`
         return [folder, *(path for path in found if path not in slices)]
     if not found and not find_series(folder):
         raise ScanError("The folder holds neither pictures nor a CT, so there is nothing to do: name a folder of CT slices.")
-    return found or [folder]
+    inside = [path for path in kinds if path.is_dir() and not path.is_symlink()]
+    ct = not found or any(series.ct for path in inside for series in find_series(path))
+    return [folder] * ct + found
+
+# %% ../nbs/51_cli.ipynb #373f916c
+def _count_deeper(folder, inputs):
+    "How many pictures and volumes in the folders inside a folder are none of its inputs."
+    deeper = [path for path in folder.rglob("*") if path.parent != folder and os.access(path, os.R_OK)]
+    passed = (None, "DICOM") if folder in inputs else (None,)   # the reader says itself what it leaves out of a CT
+    return sum(_kind(path) not in passed for path in deeper)
 
 # %% ../nbs/51_cli.ipynb #b95195e6
 def number_names(paths:list, # of files
@@ -128,12 +137,20 @@ def _check_free(out, name):
         raise ScanError(f"{taken[0].name} is already in the output folder and was not written by lung-unet, "
                         "so it was left alone: choose another --out.")
 
+def _bar(path, name):
+    "A bar for the slices of a CT, where stderr is a terminal."
+    from tqdm import tqdm
+
+    return tqdm(total=1, desc=_printable(name), leave=False, disable=None if is_series(path) else True, mininterval=0, miniters=0,
+                bar_format="{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}")
+
 def _predict_one(segmenter, path, name, args):
     "One input from file to files."
     _check_free(Path(args.out), name)
-    seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold, series=args.series)
-    written = seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg)
-    for end in FILE_ENDS:   # an earlier call's SEG or SR would belie the new mask
+    with _bar(path, name) as bar:
+        seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold, series=args.series, progress=lambda done: bar.update(done - bar.n))
+    written = seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg, csv=args.csv)
+    for end in FILE_ENDS:   # an earlier call's SEG, SR or table would belie the new mask
         if (old := Path(args.out) / f"{name}{end}") not in written: old.unlink(missing_ok=True)
     return _row(name, seg), seg.warnings
 
@@ -159,10 +176,14 @@ def _collect(args):
     "All inputs as (file, name), and how many could not be found."
     paths, failed, key = [], 0, read_key(args.key) if args.deidentify else None
     for text in args.inputs:
+        name = keyed_id(text, key) if key else text
         try:
-            paths += find_inputs(text)
+            found = find_inputs(text)
+            paths += found
+            if text != "sample" and (n := _count_deeper(Path(text), found)):
+                _say(name, f"{n} pictures or volumes in the folders inside it are left out: name these folders as well.")
         except (ScanError, OSError) as e:
-            _fail(e, args, keyed_id(text, key) if key else text)
+            _fail(e, args, name)
             failed += 1
     names = [keyed_id(path, key) for path in paths] if key else number_names(paths)
     return list(zip(paths, names, strict=True)), failed
@@ -387,6 +408,7 @@ def _predict_options(parser):
                         help="a picture, a DICOM or NPY file, a CT (a folder of DICOM slices, a ZIP of it, NIfTI, NRRD, MHA), a folder of pictures, or the word sample")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for NAME_overlay.png, NAME_mask.png and NAME.json")
     parser.add_argument("--seg", action="store_true", help="write NAME_seg.dcm too, a DICOM segmentation, and NAME_sr.dcm, its measurements as a DICOM SR; the input must be DICOM")
+    parser.add_argument("--csv", action="store_true", help="write NAME_lesions.csv too, a row for each lesion, with the columns and units of the JSON's lesions")
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T",
                         help="mark pixels of at least this probability (the model's own)")
     parser.add_argument("--spacing", type=_number(0, 20), metavar="MM",

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .card import ModelError, read_card, verify
-from .scan import bundled
+from .scan import bundled, hush
 
 # %% ../nbs/30_engine.ipynb #4a5bd3f9
 def padded(x:np.ndarray, # float32, (rows, cols), 0 is air
@@ -62,7 +62,9 @@ class KerasEngine:
 
     def __init__(self, model:str|Path, precision:str="auto"):
         if precision not in ("auto", "f32"): raise ModelError(f"The Keras engine computes in f32, not {precision}: leave the precision out, or use the engine openvino.")
-        try: from lung_unet.unet import load_keras
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        try:
+            with hush(): from lung_unet.unet import load_keras   # TensorFlow greets on stderr
         except ModuleNotFoundError as e: raise ModelError(f"The Keras engine needs {e.name}, which is not installed: pip install 'lung_unet[dev]', or use the engine openvino.") from None
         self.card = read_card(model)
         self.model = load_keras(verify(Path(model).with_suffix(".keras"), self.card))

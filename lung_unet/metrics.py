@@ -136,7 +136,7 @@ def lesion_overlaps(pred:np.ndarray,           # what was found, mask (rows, col
     pred, true = _crop(*_masks(pred, true))
     (p, p_sizes), (t, t_sizes) = components(pred, min_pixels), components(true)
     n = len(t_sizes) + 1
-    both = np.bincount((p * n + t).ravel(), minlength=(len(p_sizes) + 1) * n).reshape(-1, n)[1:, 1:]
+    both = np.bincount((p.astype(int) * n + t).ravel(), minlength=(len(p_sizes) + 1) * n).reshape(-1, n)[1:, 1:]
     return both / (p_sizes[:, None] + t_sizes - both)
 
 def lesion_matches(pred:np.ndarray,           # what was found, mask (rows, cols)

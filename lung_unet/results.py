@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['DISPLAY_WINDOW', 'QUICK', 'SCHEMA', 'DISCLAIMER', 'VOLUME_SCHEMA', 'SCHEMAS', 'IDENTIFYING', 'LESION_KEYS',
            'VOLUME_LESION_KEYS', 'RESERVED', 'FILE_ENDS', 'display_image', 'Segmentation', 'draw_slice',
-           'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'as_dicom', 'files_of',
-           'write_files']
+           'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'as_dicom', 'as_csv',
+           'files_of', 'write_files']
 
 # %% ../nbs/12_results.ipynb #89b1cfcb
+import csv
 import io
 import json
 import math
@@ -90,9 +91,9 @@ class Segmentation:
         "Everything but the pixels, as in the JSON file."
         return describe(self)
 
-    def save(self, folder, name=None, deidentify=False, seg=False):
-        "Write NAME_overlay.png, NAME_mask.png (of a volume .nii.gz), with `seg` NAME_seg.dcm and NAME_sr.dcm, and NAME.json to a folder; returns their paths."
-        return write_files(self, folder, name or self.scan.name, deidentify, seg)
+    def save(self, folder, name=None, deidentify=False, seg=False, csv=False):
+        "Write NAME_overlay.png, NAME_mask.png (of a volume .nii.gz), with `seg` NAME_seg.dcm and NAME_sr.dcm, with `csv` NAME_lesions.csv, and NAME.json to a folder; returns their paths."
+        return write_files(self, folder, name or self.scan.name, deidentify, seg, csv)
 
     def __repr__(self):
         found = ", ".join(f"{x.longest:.0f} x {x.perpendicular:.0f} {x.unit}" for x in self.lesions)
@@ -227,22 +228,33 @@ def as_dicom(seg:Segmentation,
     measured = {x.id: {key: value for key in MEASURES if (value := getattr(x, key, None)) is not None} for x in seg.lesions if x.unit == "mm"}
     return {"_seg.dcm": data} | ({"_sr.dcm": dicom_sr(data, measured)} if measured else {})
 
+# %% ../nbs/12_results.ipynb #8db43782
+def as_csv(seg:Segmentation)->str: # lines; the heading alone where there is no lesion
+    "The lesions as a table, as they stand in the JSON file."
+    text = io.StringIO()
+    table = csv.DictWriter(text, VOLUME_LESION_KEYS if seg.is_volume else LESION_KEYS, lineterminator="\n")
+    table.writeheader()
+    table.writerows({key: " ".join(map(str, x)) if isinstance(x, list) else x for key, x in lesion.items()} for lesion in describe(seg)["lesions"])
+    return text.getvalue()
+
 # %% ../nbs/12_results.ipynb #3b4aa925
-FILE_ENDS = "_overlay.png", "_mask.png", "_mask.nii.gz", "_seg.dcm", "_sr.dcm", ".json"   # what the files of a result may end in
+FILE_ENDS = "_overlay.png", "_mask.png", "_mask.nii.gz", "_seg.dcm", "_sr.dcm", "_lesions.csv", ".json"   # what the files of a result may end in
 
 def files_of(seg:Segmentation,
              name:str, # what the files begin with
              deidentify:bool=False, # see `describe`
              with_seg:bool=False,   # a DICOM SEG too, and its SR; `ScanError` where the scan did not come from DICOM
+             with_csv:bool=False,   # the lesions as a table too
              **more, # more keys for the JSON file
-            )->dict: # file name -> bytes: overlay, mask (the scan's own size; 0 and 255, in a volume 0 and 1), SEG and SR, JSON
+            )->dict: # file name -> bytes: overlay, mask (the scan's own size; 0 and 255, in a volume 0 and 1), SEG and SR, table, JSON
     "The files of a result, in memory."
     name = safe_name(name)
     text = json.dumps(describe(seg, deidentify) | {"name": name} | more, indent=1, ensure_ascii=False, allow_nan=False)
     mask = seg.mask.astype(np.uint8)
     masks = {"_mask.nii.gz": nifti(mask, seg.scan)} if seg.is_volume else {"_mask.png": _encoded(Image.fromarray(mask * 255), "PNG", **QUICK)}
     segs = as_dicom(seg, deidentify) if with_seg else {}
-    files = {"_overlay.png": _encoded(seg.overlay(), "PNG", **QUICK), **masks, **segs, ".json": (text + "\n").encode()}
+    tables = {"_lesions.csv": as_csv(seg).encode()} if with_csv else {}
+    files = {"_overlay.png": _encoded(seg.overlay(), "PNG", **QUICK), **masks, **segs, **tables, ".json": (text + "\n").encode()}
     return {name + end: data for end, data in files.items()}
 
 def write_files(seg:Segmentation,
@@ -250,9 +262,10 @@ def write_files(seg:Segmentation,
                 name:str,               # what the files begin with
                 deidentify:bool=False,  # see `describe`
                 with_seg:bool=False,    # see `files_of`
-               )->list: # paths of the overlay, the mask, the SEG and its SR if asked for, and the JSON
+                with_csv:bool=False,    # see `files_of`
+               )->list: # paths of the overlay, the mask, the SEG and its SR and the table if asked for, and the JSON
     "Write the files of a result, each whole or not at all."
-    folder, files = Path(folder), files_of(seg, name, deidentify, with_seg)
+    folder, files = Path(folder), files_of(seg, name, deidentify, with_seg, with_csv)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".lung_unet_", dir=folder) as hidden:
         for file, data in files.items(): (Path(hidden) / file).write_bytes(data)

@@ -86,7 +86,8 @@ def _check_spacing(spacing, shape):
     except (TypeError, ValueError):
         mm = ()
     if len(mm) != len(shape) or not all(SPACING_RANGE[0] <= s <= SPACING_RANGE[1] and s * n <= MAX_EXTENT for s, n in zip(mm, shape)):
-        raise ScanError(f"A spacing of {repr(spacing)[:40]} mm cannot be right for {' x '.join(map(str, shape))} pixels: "
+        given = spacing if not mm else mm if np.ndim(spacing) else mm[0]   # plain numbers, not NumPy's
+        raise ScanError(f"A spacing of {repr(given)[:40]} mm cannot be right for {' x '.join(map(str, shape))} pixels: "
                         f"give the distance between pixel centres in mm, for example 0.7 or {(0.7,) * len(shape)}.")
     return mm
 
@@ -298,8 +299,8 @@ def _check_dicom(ds, frames=False):
         raise ScanError(f"The DICOM file is of modality {named}, and the model has only learned CT: "
                         "choose a CT slice of the chest.")
     if not frames and ((_floats(ds, "NumberOfFrames") or (1,))[0] > 1 or kind.startswith(ENHANCED_CT)):
-        raise ScanError("The DICOM file holds several frames, and read_scan takes one slice: "
-                        "give it to read_series, or export the series as one file a slice.")
+        raise ScanError("The DICOM file holds several frames and not one slice: "
+                        "export the series as one file a slice, or as enhanced CT, which read_series reads whole.")
     _check_size(int(ds.Rows), int(ds.Columns))
 
 # %% ../nbs/00_scan.ipynb #e8b4a095

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from .axial import looks_axial
 from .engine import load_engine
 from .geometry import resample, restore
 from .intensity import calibrate, to_hu, to_input
-from .lesions import least_voxels
+from .lesions import components, least_voxels
 from .lungs import estimate_spacing, find_chest, lung_region, lung_share
 from .results import Segmentation
 from .scan import Scan, ScanError, read_scan
@@ -88,7 +89,7 @@ class Segmenter:
 
     def _threshold(self, given:float|None)->float:
         if given is None: return self.card.threshold
-        if not 0 < given < 1: raise ScanError(f"The threshold is {given} and must lie between 0 and 1: it is the probability from which a pixel is marked.")
+        if not (isinstance(given, Real) and 0 < given < 1): raise ScanError(f"The threshold is {str(given)[:40]} and must lie between 0 and 1: it is the probability from which a pixel is marked.")
         return float(given)
 
     def _model(self)->str:
@@ -190,7 +191,7 @@ DOME = "{} finding(s) above the diaphragm were taken for its dome, because solid
 
 def _spare_domes(probability:np.ndarray, scan:Scan, threshold:float)->int: # (slices, rows, cols), in place; how many
     "Set the probability of what goes on below the lungs to zero."
-    labels, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))[0], 0
+    labels, count = components(probability >= threshold)[0], 0
     for k, box in enumerate(ndimage.find_objects(labels), 1):
         piece = labels[box] == k
         first, last = (box[0].start - round(mm / scan.spacing[0]) for mm in BELOW)

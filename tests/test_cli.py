@@ -14,6 +14,7 @@ from lung_unet.phantom import write_pairs
 from lung_unet.results import SCHEMA
 from lung_unet.scan import bundled, read_scan
 from lung_unet.segmenter import Segmenter
+from lung_unet.series import write_series
 
 HEAVY = {"tensorflow", "keras", "matplotlib", "jax", "torch", "pandas"}
 EXPORT = {"highdicom", "nibabel"}   # imported where they are asked for
@@ -104,6 +105,26 @@ def test_folder_is_so_many_inputs(tmp_path):
     for _ in range(2):   # the second time the folder holds results, which are no inputs
         assert lung_unet("predict", folder, "--out", folder) == 0
         assert names(folder) == sorted(["a.jpg", "b.png", "deeper", *results("a", "b")])
+
+
+def test_a_ct_beside_a_picture_is_not_passed_over(tmp_path, capsys):
+    "A CT in a folder inside counts, whatever lies beside that folder; what is left out is said, by the id alone where names must not appear."
+    study, key = tmp_path / "Doe", tmp_path / "key"
+    hu = np.random.default_rng(0).integers(-1000, 100, (8, 64, 64))
+    write_series(hu, study / "CT1", np.diag([2.5, 3, 3, 1])[[2, 1, 0, 3]])
+    (study / "thumb.png").write_bytes(encode(window()))
+    (study / "more").mkdir()
+    assert lung_unet("predict", study, "--out", tmp_path / "out", "--csv") == 0
+    assert names(tmp_path / "out") == sorted([*results("thumb"), "thumb_lesions.csv", *(f"Doe{end}" for end in (".json", "_lesions.csv", "_mask.nii.gz", "_overlay.png"))])
+    assert json.loads((tmp_path / "out" / "Doe.json").read_text(encoding="utf-8"))["input"]["shape"] == [8, 64, 64] and capsys.readouterr().err == ""
+    (study / "more" / "key.png").write_bytes(encode(window()))
+    assert lung_unet("predict", study, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert said.startswith("lung-unet: ") and "1 pictures or volumes in the folders inside it are left out" in said and said.count("\n") == 1
+    assert not list((tmp_path / "out").glob("*.csv"))      # an earlier call's table goes
+    assert lung_unet("predict", study, "--out", tmp_path / "ids", "--deidentify", "--key", key) == 0
+    said = capsys.readouterr().err
+    assert keyed_id(study, key.read_bytes()) in said and "Doe" not in said and len(names(tmp_path / "ids")) == 6
 
 
 def test_equal_names_get_numbers(tmp_path):

@@ -98,7 +98,7 @@ def test_metadata_comes_from_settings(wheel):
     plain = [need for need in needs if "extra ==" not in need]
     assert len(plain) >= 10 and not any(need.startswith(("tensorflow", "keras", "matplotlib")) for need in plain)
     assert any(need.startswith("keras>=3.15.1") for need in needs)
-    assert {"dask", "distributed", "pyarrow"} <= {Requirement(need).name for need in needs if 'extra == "screen"' in need}
+    assert {"dask", "distributed", "pyarrow", "bokeh"} <= {Requirement(need).name for need in needs if 'extra == "screen"' in need}
 
 
 def test_source_archive_can_be_built_from(checkout, tmp_path):

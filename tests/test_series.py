@@ -111,11 +111,11 @@ def test_many_slices_broken_in_the_middle_of_a_value(phantom, tmp_path):
 
 
 def test_reconstructions_and_localizers_in_one_series(phantom, tmp_path):
-    uid = pydicom.uid.generate_uid()
+    uids = {key: pydicom.uid.generate_uid() for key in ("StudyInstanceUID", "SeriesInstanceUID")}
     soft = phantom.scan.pixels
-    write_series(soft, tmp_path / "a", phantom.scan.affine, SeriesInstanceUID=uid, ConvolutionKernel="B30f")
-    write_series(soft[:15] + 7, tmp_path / "b", phantom.scan.affine, SeriesInstanceUID=uid, ConvolutionKernel="B70f")
-    write_series(soft[:1], tmp_path / "c", phantom.scan.affine, SeriesInstanceUID=uid, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_series(soft, tmp_path / "a", phantom.scan.affine, **uids, ConvolutionKernel="B30f")
+    write_series(soft[:15] + 7, tmp_path / "b", phantom.scan.affine, **uids, ConvolutionKernel="B70f")
+    write_series(soft[:1], tmp_path / "c", phantom.scan.affine, **uids, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     scan = read_series(tmp_path)
     assert np.abs(scan.pixels - soft).max() < 0.51
     assert len(scan.warnings) == 2 and "1 localizer" in scan.warnings[0] and "2 volumes that overlap" in scan.warnings[1]
