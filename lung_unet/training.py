@@ -80,7 +80,7 @@ def _check_recipe(recipe:Recipe)->None:
     for names, kind, what, right in ALLOWED:
         for name in names:
             value = getattr(recipe, name)
-            if not (_is(value, kind) and right(value)): raise ValueError(f"The recipe's {name} is {str(value)[:40]!r} and must be {what}.")
+            if not (_is(value, kind) and right(value)): raise ValueError(f"The recipe's {name} is {value!r:.40} and must be {what}.")
     if recipe.size % 2**recipe.depth:
         raise ValueError(f"The recipe's size is {recipe.size} and must be a multiple of {2**recipe.depth}, because a depth of {recipe.depth} halves a crop so many times.")
 
