@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -29,6 +30,7 @@ from lung_unet.widget import Session
 
 TEXT = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
 NEEDED = {"Modality", "PhotometricInterpretation"}   # without a code that stands there by right, the slice is refused: tried one by one below
+ROOT = Path(__file__).resolve().parent.parent
 MARK = re.compile(rb"SECRET[0-9A-F]{8}", re.IGNORECASE)
 
 
@@ -226,3 +228,11 @@ def test_many_at_once(slice_, tmp_path):
     files = sorted(map(str, (tmp_path / "in").iterdir()))
     done = subprocess.run([sys.executable, "-c", program, "predict", *files, "--out", str(tmp_path / "out")], capture_output=True, timeout=300, check=False)
     assert done.returncode == 0 and done.stderr == b"" and leaks(done.stdout) == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nbs").rglob("*.ipynb")), ids=lambda path: path.stem)
+def test_stored_notebooks_tell_nothing_of_the_computer_that_ran_them(path):
+    outputs = [out for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] for out in cell.get("outputs", [])]
+    assert not any(out.get("name") == "stderr" or out["output_type"] == "error" for out in outputs)
+    said = json.dumps([out.get("text") or out.get("data", {}).get("text/plain") for out in outputs])
+    assert not re.search(r"/(home|root|Users|work)/|site-packages", said)
