@@ -32,7 +32,7 @@ def write_openvino(model:keras.Model, path:Path)->None:
     with tempfile.TemporaryDirectory(dir=path.parent) as d:
         model.export(f"{d}/exported.xml", format="openvino", verbose=False)
         keep_first_exact(Path(d)/"exported.xml")
-        openvino.save_model(openvino.Core().read_model(f"{d}/exported.xml"), f"{d}/{path.name}", compress_to_fp16=True)
+        openvino.save_model(openvino.Core().read_model(f"{d}/exported.xml"), f"{d}/{path.name}", compress_to_fp16=False)
         for name in (path.with_suffix(".bin").name, path.name): os.replace(f"{d}/{name}", path.with_name(name))
 
 def _write_in_tensorflow(model:keras.Model, path:Path)->None:
@@ -45,7 +45,7 @@ def _write_in_tensorflow(model:keras.Model, path:Path)->None:
     if done.returncode: raise ModelError(f"{path.stem} could not be written in its fast form by TensorFlow ({(done.stderr.strip() or 'no reason given').splitlines()[-1]}): run `lung-unet convert` where TensorFlow is installed.")
 
 # %% ../nbs/25_conversion.ipynb #1970fabc
-TOLERANCE = 0.02  # largest difference of a probability, from storing weights in half precision
+TOLERANCE = 0.02  # largest difference of a probability
 
 def largest_difference(model:keras.Model, xml:Path, seed:int=0)->float:
     "Between Keras and OpenVINO, both in float32, over a few random pictures."
