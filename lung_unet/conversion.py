@@ -45,7 +45,7 @@ def _write_in_tensorflow(model:keras.Model, path:Path)->None:
     if done.returncode: raise ModelError(f"{path.stem} could not be written in its fast form by TensorFlow ({(done.stderr.strip() or 'no reason given').splitlines()[-1]}): run `lung-unet convert` where TensorFlow is installed.")
 
 # %% ../nbs/25_conversion.ipynb #1970fabc
-TOLERANCE = 0.02  # largest difference of a probability
+TOLERANCE = 0.001  # largest difference of a probability
 
 def largest_difference(model:keras.Model, xml:Path, seed:int=0)->float:
     "Between Keras and OpenVINO, both in float32, over a few random pictures."

@@ -197,10 +197,9 @@ def export_model(recipe:Recipe, weights:list, path:Path)->None:
 def blend(models:dict, # .keras file -> share, 1 together; all of one shape
     path:Path)->Path: # the .keras file written
     "Write the network whose weights are the weighted mean of several models' weights."
-    nets = {load_keras(file): share for file, share in models.items()}
-    net = next(iter(nets))
-    net.set_weights([np.sum(arrays, axis=0) for arrays in zip(*([share * w for w in one.get_weights()] for one, share in nets.items()), strict=True)])
-    net.save(path)
+    nets = [load_keras(file) for file in models]
+    nets[0].set_weights([np.average(arrays, axis=0, weights=list(models.values())) for arrays in zip(*(net.get_weights() for net in nets), strict=True)])
+    nets[0].save(path)
     return path
 
 # %% ../nbs/24_training.ipynb #be67ca44

@@ -214,9 +214,10 @@ def at_slice(page, name, k):
     page.wait_for_selector(f"figcaption.where:has-text('{name}, slice {k} of ')", timeout=30_000)
 
 
-def ink(page, canvas):
-    "How many pixels of a canvas are not black."
-    return page.locator(canvas).evaluate("c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 < 3 && v > 40).length / 3")
+def wait_for_ink(page, canvas, pixels=1000):
+    "Until so many pixels of a canvas are not black: planes are drawn one after another."
+    page.wait_for_function("([name, pixels]) => { const c = document.querySelector(name); return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 < 3 && v > 40).length / 3 > pixels }",
+                           arg=[canvas, pixels], timeout=30_000)
 
 
 @needs_browser
@@ -235,7 +236,7 @@ def test_a_whole_ct(visit, tmp_path):
     at_slice(page, "my study", first)
     page.wait_for_selector(f"tbody tr >> nth={len(expected.lesions) - 1}")
     assert page.locator("tbody tr").count() == len(expected.lesions) and page.locator(".plain").is_hidden() and page.locator("[data-tool=add]").is_hidden()
-    for canvas in ("canvas.found", "canvas[data-plane=coronal]", "canvas[data-plane=sagittal]"): assert ink(page, canvas) > 1000
+    for canvas in ("canvas.found", "canvas[data-plane=coronal]", "canvas[data-plane=sagittal]"): wait_for_ink(page, canvas)
     page.hover("canvas.found")
     page.mouse.wheel(0, 100)   # towards the feet
     at_slice(page, "my study", first - 1)
