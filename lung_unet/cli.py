@@ -244,7 +244,7 @@ def _find_pairs(data, whole=False):
     "The pairs below a folder, with `whole` also CTs, reported; ScanError where there are none."
     from lung_unet.pairs import Pairs, find_pairs, find_volumes
 
-    pairs = find_pairs(data)
+    pairs = find_pairs(data, quiet=not sys.stderr.isatty())
     if whole:
         volumes = find_volumes(data)
         pairs = Pairs([*pairs, *volumes], pairs.odd + volumes.odd)
@@ -351,12 +351,17 @@ def convert(args):
     with hush():
         from lung_unet.conversion import convert
 
-    print(f"converted: {convert(args.model)}")
+    print(f"converted: {convert(args.model, quiet=not sys.stderr.isatty())}")
     return 0
 
 # %% ../nbs/51_cli.ipynb #71ca778d
 class Parser(argparse.ArgumentParser):
-    "A parser whose complaint is one line."
+    "A parser whose complaint is one line, and that takes no empty word for the folder in which one happens to be."
+    def parse_known_args(self, args=None, namespace=None):
+        if "" in (sys.argv[1:] if args is None else args):
+            self.error("one of the words is empty, perhaps a shell variable without a value, and names no file or folder")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message):
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
 

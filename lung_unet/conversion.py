@@ -12,6 +12,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from tqdm.auto import tqdm
 
 from .card import Card, ModelError, read_card, sha256, write_card
 from .unet import load_keras
@@ -61,13 +62,16 @@ def largest_difference(model:keras.Model, xml:Path, seed:int=0)->float:
 # %% ../nbs/25_conversion.ipynb #5eaf72f9
 def convert(path:str|Path, # a .keras file
     card:Card=None, # threshold and provenance to keep; None: from the card beside it, or plain defaults
+    quiet:bool=True, # no progress bar
     )->Path: # the .xml file
     "Write the fast form and the card beside a `.keras` file, after checking that both forms agree."
     path = Path(path)
     if not path.is_file(): raise ModelError(f"{path.name} does not exist, so there is nothing to convert: pass the .keras file of a training run.")
-    model, xml = load_keras(path), path.with_suffix(".xml")
-    write_openvino(model, xml)
-    worst = largest_difference(model, xml)
+    xml = path.with_suffix(".xml")
+    with tqdm(total=3, desc="converting", unit="step", disable=quiet) as bar:
+        model = load_keras(path); bar.update()
+        write_openvino(model, xml); bar.update()
+        worst = largest_difference(model, xml); bar.update()
     if worst > TOLERANCE:
         for name in (xml, xml.with_suffix(".bin")): name.unlink()
         raise ModelError(f"The fast form of {path.name} differs from it by {worst:.3f} in probability, more than {TOLERANCE}, so it was thrown away: use `--engine keras`.")

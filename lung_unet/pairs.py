@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 from .scan import QUIET, SPACING_RANGE, ScanError, _check_size, _file_bytes, read_scan, scan_name, sniff
 from .series import _files, is_series
@@ -191,6 +192,7 @@ def _check(pair:Pair)->tuple: # (what is odd or None, whether to keep the pair)
 def find_pairs(root:str|Path, # a folder in any sensible layout, or a CSV manifest
     check:bool=True, # read every mask and report odd ones
     normal:bool=False, # is a folder without any mask known to be free of tumour, whatever its name?
+    quiet:bool=True, # no progress bar
     )->Pairs:
     "Every image-mask pair below `root`, its patient where the layout tells, and a report of what was left out."
     root = Path(root)
@@ -200,7 +202,7 @@ def find_pairs(root:str|Path, # a folder in any sensible layout, or a CSV manife
     elif root.is_dir(): pairs, odd = _from_folder(root, normal)
     else: raise ScanError(f"{root.name} is neither a folder nor a CSV manifest, so there are no pairs to find: pass the folder that holds images and masks.")
     kept = []
-    for pair in pairs:
+    for pair in tqdm(pairs, desc="checking pairs", unit="pair", disable=quiet or not check):
         what, keep = _check(pair) if check else (None, True)
         if what: odd.append((pair.image, what, "kept" if keep else "left out"))
         if keep: kept.append(pair)

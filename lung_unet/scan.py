@@ -139,8 +139,15 @@ def _is_colour(a):
     "Is this a colour picture? uint8, (rows, cols, 3 or 4)."
     return a.ndim == 3 and a.dtype == np.uint8 and a.shape[-1] in (3, 4)
 
+def _check_unmasked(a):
+    "Refuse an array that says of some of its values that they are none."
+    if np.ma.is_masked(a):
+        raise ScanError("Some values of the array are masked, and what lies beneath them could look like a finding: "
+                        "fill them, for example with a.filled(-1000), which is air in HU.")
+
 def _check_array(a):
     "Refuse an array that is not one picture of real, finite numbers."
+    _check_unmasked(a)
     fix = "pass a 2-D array of integers or floats, (rows, cols)"
     if a.dtype.kind not in "uif":
         kind = "records" if a.dtype.names else a.dtype.name

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .scan import (AIR, PADDING, QUIET, Scan, ScanError, _check_deflated, _check_finite, _check_size, _check_spacing, _clean_hu,
+from .scan import (AIR, PADDING, QUIET, Scan, ScanError, _check_deflated, _check_finite, _check_size, _check_spacing, _check_unmasked, _clean_hu,
                             _ends, _floats, _is_capture, _is_colour, _is_deflated, _open_dicom, _pad, _provenance, _rescale, _stored,
                             _text, _times, scan_name, sniff)
 
@@ -842,6 +842,7 @@ def _from_array3(a, unit, spacing, data=None):
     if a.ndim != 3 or _is_colour(a):
         raise _no_volume(a.shape)
     _check_volume(a.shape)
+    _check_unmasked(a)
     affine = None
     if spacing is not None:
         affine = np.diag([*_check_spacing(spacing, a.shape), 1.0])[[2, 1, 0, 3]]
