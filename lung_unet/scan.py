@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MIN_SIDE', 'SPACING_RANGE', 'MAX_EXTENT', 'LUMA', 'AIR', 'PADDING', 'FORMATS', 'STDERR',
-           'QUIET', 'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'DEFLATED', 'RLE', 'JPEG_2000', 'NO_SPACING',
-           'UID', 'NUMBER', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Headers', 'Scan', 'hush',
-           'sniff', 'scan_name', 'read_scan', 'bundled']
+           'QUIET', 'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'DEFLATED', 'RLE', 'JPEG_2000', 'JPEG',
+           'NO_SPACING', 'UID', 'NUMBER', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Headers',
+           'Scan', 'hush', 'sniff', 'scan_name', 'read_scan', 'bundled']
 
 # %% ../nbs/00_scan.ipynb #5f8a0b1c
 import hashlib
@@ -313,6 +313,7 @@ def _check_dicom(ds, frames=False):
 # %% ../nbs/00_scan.ipynb #e8b4a095
 DEFLATED, RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"   # transfer syntaxes
 JPEG_2000 = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"
+JPEG = "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"   # of 12 bits, or lossless
 
 def _is_deflated(f):
     "Does a DICOM file, open at its start, go on deflated? Leaves it where that part begins, as pydicom itself finds it."
@@ -336,9 +337,12 @@ def _check_decoder(uid):
     "Refuse a compression that nothing installed can decode."
     from pydicom.pixels import get_decoder
 
-    if uid.is_encapsulated and not get_decoder(uid).is_available:
-        raise ScanError(f"The DICOM file is compressed as {uid.name}, for which no decoder is installed: export it "
-                        "uncompressed, or install one (pip install pylibjpeg-libjpeg, which is under the GPL).")
+    try:
+        known = not uid.is_encapsulated or uid in JPEG or get_decoder(uid).is_available
+    except NotImplementedError:   # a video
+        known = False
+    if not known:
+        raise ScanError(f"The DICOM file is compressed as {uid.name}, for which no decoder is installed: export it uncompressed.")
 
 # %% ../nbs/00_scan.ipynb #318a37f7
 def _upright(ds, stored, to_hu):
@@ -441,25 +445,53 @@ def _open_dicom(data, frames=False):
     _check_decoder(ds.file_meta.TransferSyntaxUID)
     return ds
 
-def _check_codestream(ds, frame):
-    "Refuse a JPEG 2000 picture that is of another size than its header says, for it would be unpacked whole."
+# %% ../nbs/00_scan.ipynb #0ce87ded
+def _size_2000(data):
+    "Rows and columns that a JPEG 2000 picture says of itself; 0, 0 where it does not."
+    at = data.find(b"\xff\x4f\xff\x51")   # start of codestream, then of the marker that gives the size
+    right, bottom, left, top = struct.unpack_from(">4I", data, at + 8) if at >= 0 else (0, 0, 0, 0)
+    return bottom - top, right - left
+
+def _size_jpeg(data):
+    "Rows and columns that a JPEG says of itself; 0, 0 where it does not."
+    at = 2
+    while len(data) >= at + 9 and data[at] == 0xFF:
+        marker, length = struct.unpack_from(">BH", data, at + 1)
+        if marker in (0xC0, 0xC1, 0xC3):   # start of a frame: baseline, extended, lossless
+            return struct.unpack_from(">2H", data, at + 5)
+        at += 2 + length
+    return 0, 0
+
+def _frame(ds, frame, size):
+    "The compressed bytes of one frame, after a look at whether they are of the size that the header says: they would be unpacked whole."
     from pydicom.encaps import get_frame
 
     data = get_frame(ds.PixelData, frame or 0, number_of_frames=int(ds.get("NumberOfFrames") or 1))
-    at = data.find(b"\xff\x4f\xff\x51")   # start of codestream, then of the marker that gives the size
-    right, bottom, left, top = struct.unpack_from(">4I", data, at + 8) if at >= 0 else (0, 0, 0, 0)
-    if (bottom - top, right - left) != (ds.Rows, ds.Columns):
-        raise ScanError(f"The DICOM file says {ds.Rows} x {ds.Columns} pixels and holds a JPEG 2000 picture of {bottom - top} x {right - left}, "
+    rows, cols = size(data)
+    if (rows, cols) != (ds.Rows, ds.Columns):
+        raise ScanError(f"The DICOM file says {ds.Rows} x {ds.Columns} pixels and holds a compressed picture of {rows} x {cols}, "
                         "so one of them is damaged: copy or export it again.")
+    return data
+
+def _unpack_jpeg(ds, data):
+    "What libjpeg-turbo makes of a JPEG: it fills up with zeros what is missing, so the end must be there."
+    from imagecodecs import jpeg8_decode   # 12 bits and lossless as well; pydicom's own ways to those are under the GPL, or end the process on damaged bytes
+
+    if not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        raise ScanError("The compressed picture in the DICOM file ends early: copy it again.")
+    stored = jpeg8_decode(data)
+    spare = 16 - int(ds.BitsStored)
+    return (stored.astype(np.uint16) << spare).view(np.int16) >> spare if ds.PixelRepresentation else stored
 
 def _stored(ds, frame=None):
     "The stored numbers of the only frame, or of one of several, (rows, cols)."
     from pydicom.pixels import pixel_array
 
-    if ds.file_meta.TransferSyntaxUID in JPEG_2000:
-        _check_codestream(ds, frame)
-    plugin = "pydicom" if ds.file_meta.TransferSyntaxUID == RLE else ""   # the fast one ends on damage with what is no Exception
-    stored = pixel_array(ds, index=frame, decoding_plugin=plugin)
+    syntax = ds.file_meta.TransferSyntaxUID
+    if syntax in JPEG_2000:
+        _frame(ds, frame, _size_2000)
+    plugin = "pydicom" if syntax == RLE else ""   # the fast one ends on damage with what is no Exception
+    stored = _unpack_jpeg(ds, _frame(ds, frame, _size_jpeg)) if syntax in JPEG else pixel_array(ds, index=frame, decoding_plugin=plugin)
     if stored.ndim != 2:
         raise ScanError("The DICOM file holds more pixels than the one slice that its header describes, so it is not clear "
                         "which are meant: copy or export it again.")

@@ -28,10 +28,11 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from imagecodecs import jpeg8_encode
 from made import chest, dicom, encode, npy, window
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
 from lung_unet.scan import MAX_PIXELS, MIN_SIDE, SPACING_RANGE, Scan, ScanError, read_scan
 from lung_unet.series import read_series
@@ -222,12 +223,13 @@ STORED = (HU + 1024).clip(0, 4095).astype(np.uint16)
 def _squeezed(syntax):
     "The slice compressed, by its DICOM syntax."
     if syntax == JPEG2000Lossless: return encapsulate([encode(Image.fromarray(STORED), "JPEG2000", no_jp2=True, irreversible=False)])
+    if syntax == JPEGLosslessSV1: return encapsulate([jpeg8_encode(STORED, lossless=True, predictor=1, bitspersample=16)])
     ds = pydicom.dcmread(BytesIO(dicom(PixelData=STORED.tobytes(), **SIZE)))
     ds.compress(syntax, encoding_plugin="pydicom")
     return ds.PixelData
 
 def _dicom(syntax=pydicom.uid.ExplicitVRLittleEndian, **header):
-    pixels = _squeezed(syntax) if syntax in (RLELossless, JPEG2000Lossless) else STORED.tobytes()
+    pixels = _squeezed(syntax) if syntax in (RLELossless, JPEG2000Lossless, JPEGLosslessSV1) else STORED.tobytes()
     return dicom(syntax=syntax, **{"PixelData": pixels} | SIZE | header)
 
 def _bare():
@@ -345,6 +347,7 @@ SEEDS = [
     Seed("DICOM deflated", _dicom(DeflatedExplicitVRLittleEndian), read_scan, tags),
     Seed("DICOM RLE", _dicom(RLELossless), read_scan, tags),
     Seed("DICOM JPEG 2000", _dicom(JPEG2000Lossless), read_scan, tags),
+    Seed("DICOM lossless JPEG", _dicom(JPEGLosslessSV1), read_scan, tags),
     Seed("series, folder", b"".join(SLICES), read_folder, flip_slice),
     Seed("series, ZIP", _zip(SLICES), read_series, members),
     Seed("series, ZIP of RLE", _zip(_slices(RLELossless)), read_series, members),
