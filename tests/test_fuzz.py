@@ -17,7 +17,7 @@ from lung_unet.scan import ScanError, read_scan
 from lung_unet.segmenter import Segmenter
 from lung_unet.series import read_series
 
-COUNT = 20 * len(fuzz.SEEDS)
+COUNT = 30 * len(fuzz.SEEDS)
 GOOD = encode(window())
 
 
