@@ -8,7 +8,6 @@ __all__ = ['ModelError', 'Card', 'sha256', 'write_card', 'read_card', 'verify']
 # %% ../nbs/13_card.ipynb #85a0af97
 import hashlib, json, os
 from dataclasses import asdict, dataclass, field
-from math import inf, isfinite
 from pathlib import Path
 
 from .geometry import MODEL_SPACING
@@ -26,7 +25,6 @@ class Card:
     multiple: int = 32                  # rows and columns are padded to a multiple of this, with air
     threshold: float = 0.5              # probability from which a pixel is marked
     flips: bool = False                 # answers for a picture and its mirror image are averaged
-    large: tuple | None = None          # (offset, slope): how the log-odds inside large regions are corrected (room 31); None: not at all
     levels: dict = field(default_factory=dict)      # "sensitive" and "strict": thresholds beside it, chosen on validation patients
     sha256: dict = field(default_factory=dict)      # file ending -> fingerprint
     provenance: dict = field(default_factory=dict)  # recipe, data, split, metrics, licence: for people
@@ -48,11 +46,6 @@ def write_card(card:Card, model:str|Path)->Path: # the card's path
     return path
 
 # %% ../nbs/13_card.ipynb #67eb0b65
-def _sound(card:Card)->bool:
-    "Can a model have these values?"
-    large = card.large is None or len(card.large) == 2 and isfinite(card.large[0]) and 0 < card.large[1] < inf
-    return large and all(0 < t < 1 for t in (card.threshold, *card.levels.values())) and card.spacing_mm > 0 and card.hu_range[0] < card.hu_range[1] and card.multiple > 0
-
 def read_card(model:str|Path)->Card: # `ModelError` where there is none
     "The card beside a model file."
     path = Path(model).with_suffix(".json")
@@ -62,8 +55,8 @@ def read_card(model:str|Path)->Card: # `ModelError` where there is none
     if not isinstance(values, dict) or values.pop("schema", None) != "lung_unet.model/1":
         raise ModelError(f"{path.name} is not a model card of lung_unet: run `lung-unet convert` on the .keras file.")
     try:
-        card = Card(**{**values, "hu_range": tuple(map(float, values["hu_range"])), "large": values.get("large") and tuple(map(float, values["large"]))})
-        sound = _sound(card)
+        card = Card(**{**values, "hu_range": tuple(map(float, values["hu_range"]))})
+        sound = all(0 < t < 1 for t in (card.threshold, *card.levels.values())) and card.spacing_mm > 0 and card.hu_range[0] < card.hu_range[1] and card.multiple > 0
     except (TypeError, ValueError, KeyError, IndexError, AttributeError): sound = False
     if not sound: raise ModelError(f"{path.name} holds values that no model can have: run `lung-unet convert` on the .keras file.")
     return card

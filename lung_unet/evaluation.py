@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MEASURES', 'NEARLY', 'LEVELS', 'measured', 'score', 'score_lesions', 'calibration_pixels', 'score_volume',
            'Evaluation', 'evaluate', 'by_patient', 'summarise', 'summarise_volumes', 'plot', 'by_size', 'worst',
-           'sheet', 'fit_odds', 'fit_large', 'choose_threshold', 'choose_levels', 'disagreement', 'band_quality',
-           'choose_band', 'Marked', 'FixedDisc', 'DenseBlob']
+           'sheet', 'choose_threshold', 'choose_levels', 'disagreement', 'band_quality', 'choose_band', 'Marked',
+           'FixedDisc', 'DenseBlob']
 
 # %% ../nbs/32_evaluation.ipynb #cc551d6a
 import csv, json, os
@@ -16,8 +16,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from scipy.optimize import minimize
-from scipy.special import logit
 from tqdm.auto import tqdm
 
 from .intensity import calibrate, to_hu
@@ -29,7 +27,6 @@ from .overlay import LEGEND, compare, contact_sheet
 from .pairs import truth, votes_of
 from .results import display_image, plain
 from .scan import ScanError, read_scan
-from .segmenter import large_share
 from .series import is_series
 
 # %% ../nbs/32_evaluation.ipynb #dc62c286
@@ -277,30 +274,6 @@ def sheet(segmenter, pairs:list, columns:int=10)->Image.Image:
         overlap = 2 * (seg.mask & true).sum() / max(seg.mask.sum() + true.sum(), 1)
         captions.append(f"{pair.image.stem}: " + (f"{overlap:.2f}" if true.any() else "marked" if len(seg.lesions) else "nothing marked"))
     return contact_sheet(pictures, captions, columns=columns, side=150, legend=LEGEND)
-
-# %% ../nbs/32_evaluation.ipynb #6581e116
-def fit_odds(odds:np.ndarray, # log-odds of pixels, as the network gives them
-    share:np.ndarray, # how far each lies in a large region, 0..1
-    true:np.ndarray)->tuple: # share of readers who marked it, 0..1; returns (offset, slope)
-    "The correction of least cross-entropy."
-    def nats(line):
-        z = odds + share * (line[0] + (line[1] - 1) * odds)
-        return float(np.mean(np.logaddexp(0, z) - true * z))
-    return tuple(map(float, minimize(nats, (0, 1), bounds=((-5, 5), (0.05, 5))).x))
-
-def fit_large(segmenter, pairs:list, # validation patients only
-    quiet:bool=True)->tuple: # (offset, slope), for `Card.large`
-    "The correction inside large regions that a model needs."
-    if segmenter.card.large: raise ValueError("The model corrects large regions already, so what it needs cannot be seen: write its card without.")
-    pixels = []
-    for pair in tqdm(pairs, desc="fitting large regions", disable=quiet):
-        seg = segmenter.segment(pair.image)
-        share = large_share(seg.probability, seg.spacing_used, segmenter.card.threshold)
-        there = share > 0
-        pixels.append((logit(np.clip(seg.probability[there], 1e-6, 1 - 1e-6)), share[there], votes_of(pair)[there]))
-    odds, share, true = map(np.concatenate, zip(*pixels))
-    if not len(odds): raise ValueError("The model marks no large region in these pictures, so there is nothing to fit: bring patients with tumours of some centimetres.")
-    return fit_odds(odds, share, true)
 
 # %% ../nbs/32_evaluation.ipynb #ac318509
 NEARLY = 0.002   # of the score
