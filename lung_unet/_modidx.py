@@ -622,6 +622,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.series._slope': ('series.html#_slope', 'lung_unet/series.py'),
                                   'lung_unet.series._stack': ('series.html#_stack', 'lung_unet/series.py'),
                                   'lung_unet.series._summary': ('series.html#_summary', 'lung_unet/series.py'),
+                                  'lung_unet.series._unpacked': ('series.html#_unpacked', 'lung_unet/series.py'),
                                   'lung_unet.series._where': ('series.html#_where', 'lung_unet/series.py'),
                                   'lung_unet.series._whole': ('series.html#_whole', 'lung_unet/series.py'),
                                   'lung_unet.series._without_twins': ('series.html#_without_twins', 'lung_unet/series.py'),

@@ -53,8 +53,7 @@ def _read_gray(path:Path)->np.ndarray:
 def truth(pair:Pair, # with a mask, or without one for a picture known to be free of tumour
     )->np.ndarray: # bool, (rows, cols)
     "The tumour pixels of a pair: above half of the mask's own brightest value, so JPEG ringing does not count."
-    if pair.mask is None:
-        with Image.open(pair.image) as im: return np.zeros(im.size[::-1], bool)
+    if pair.mask is None: return np.zeros(read_scan(pair.image).pixels.shape, bool)
     mask = _read_gray(pair.mask)
     return mask > mask.max() / 2
 
@@ -63,8 +62,8 @@ def votes_of(pair:Pair, # with `votes`, or with a mask alone
     )->np.ndarray: # float32, (rows, cols), 0..1
     "The share of four readers who marked each pixel."
     if not pair.votes: return truth(pair).astype(np.float32)
-    path, _, row = pair.votes.partition("#")
-    if not row: return _read_gray(Path(path)).astype(np.float32) / 4
+    path, _, row = pair.votes.rpartition("#")
+    if not path.endswith(".npz"): return _read_gray(Path(pair.votes)).astype(np.float32) / 4
     bits = _reader_bits(path)[int(row)]
     return np.minimum(np.bitwise_count(bits), 4).astype(np.float32) / 4
 
@@ -381,7 +380,7 @@ def _with_patients(pairs:list)->list:
     "Give pairs without a patient a group of near-identical slices, named after its first picture."
     lost = [p for p in pairs if not p.patient]
     if not lost: return pairs
-    groups = group_alike([_read_gray(p.image) for p in lost])
+    groups = group_alike([read_scan(p.image).pixels for p in lost])
     named = {id(p): f"{p.source}:{lost[g].image.stem}" for p, g in zip(lost, groups)}
     return [replace(p, patient=named[id(p)]) if id(p) in named else p for p in pairs]
 
@@ -436,7 +435,7 @@ def assert_disjoint(split:dict, # part -> pairs
 def save_split(split:dict, path:str|Path)->None:
     "Write `patient,split`, sorted."
     rows = sorted({(p.patient, part) for part, pairs in split.items() for p in pairs})
-    Path(path).write_text("patient,split\n" + "".join(f"{q},{part}\n" for q, part in rows), encoding="utf-8")
+    with open(path, "w", newline="", encoding="utf-8") as f: csv.writer(f, lineterminator="\n").writerows([("patient", "split"), *rows])
 
 def apply_split(pairs:list, # from `find_pairs`
     path:str|Path, # a list written by `save_split`

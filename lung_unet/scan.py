@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MIN_SIDE', 'SPACING_RANGE', 'MAX_EXTENT', 'LUMA', 'AIR', 'PADDING', 'FORMATS', 'STDERR',
            'QUIET', 'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'DEFLATED', 'RLE', 'JPEG_2000', 'JPEG',
-           'NO_SPACING', 'UID', 'NUMBER', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS', 'ScanError', 'Headers',
-           'Scan', 'hush', 'sniff', 'scan_name', 'read_scan', 'bundled']
+           'NO_SPACING', 'UID', 'NUMBER', 'END_OF_JPEG', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS',
+           'ScanError', 'Headers', 'Scan', 'hush', 'sniff', 'scan_name', 'read_scan', 'bundled']
 
 # %% ../nbs/00_scan.ipynb #5f8a0b1c
 import hashlib
@@ -459,7 +459,9 @@ def _size_jpeg(data):
         marker, length = struct.unpack_from(">BH", data, at + 1)
         if marker in (0xC0, 0xC1, 0xC3):   # start of a frame: baseline, extended, lossless
             return struct.unpack_from(">2H", data, at + 5)
-        at += 2 + length
+        if marker == 0x01 or 0xD0 <= marker <= 0xD9:   # these have no length, and no place here
+            break
+        at += 1 if marker == 0xFF else 2 + length   # a marker may be filled up in front
     return 0, 0
 
 def _frame(ds, frame, size):
@@ -473,15 +475,19 @@ def _frame(ds, frame, size):
                         "so one of them is damaged: copy or export it again.")
     return data
 
+END_OF_JPEG = b"\xff\xd9"
+
 def _unpack_jpeg(ds, data):
-    "What libjpeg-turbo makes of a JPEG: it fills up with zeros what is missing, so the end must be there."
+    "What libjpeg-turbo makes of a JPEG. What is missing it makes up, so the end must be there, and more in front of it must change nothing."
     from imagecodecs import jpeg8_decode   # 12 bits and lossless as well; pydicom's own ways to those are under the GPL, or end the process on damaged bytes
 
-    if not data.rstrip(b"\0").endswith(b"\xff\xd9"):
-        raise ScanError("The compressed picture in the DICOM file ends early: copy it again.")
+    body = data.rstrip(b"\0").removesuffix(END_OF_JPEG)
     stored = jpeg8_decode(data)
-    spare = 16 - int(ds.BitsStored)
-    return (stored.astype(np.uint16) << spare).view(np.int16) >> spare if ds.PixelRepresentation else stored
+    if len(body) == len(data.rstrip(b"\0")) or not np.array_equal(stored, jpeg8_decode(body + b"\x55" * 4096 + END_OF_JPEG)):
+        raise ScanError("A part of the compressed picture in the DICOM file is missing: copy it again.")
+    spare = 16 - int(ds.BitsStored)   # bits that belong to no gray value
+    values = stored.astype(np.uint16) << spare
+    return (values.view(np.int16) if ds.PixelRepresentation else values) >> spare
 
 def _stored(ds, frame=None):
     "The stored numbers of the only frame, or of one of several, (rows, cols)."
@@ -492,7 +498,7 @@ def _stored(ds, frame=None):
         _frame(ds, frame, _size_2000)
     plugin = "pydicom" if syntax == RLE else ""   # the fast one ends on damage with what is no Exception
     stored = _unpack_jpeg(ds, _frame(ds, frame, _size_jpeg)) if syntax in JPEG else pixel_array(ds, index=frame, decoding_plugin=plugin)
-    if stored.ndim != 2:
+    if stored.shape != (ds.Rows, ds.Columns):
         raise ScanError("The DICOM file holds more pixels than the one slice that its header describes, so it is not clear "
                         "which are meant: copy or export it again.")
     return stored
@@ -516,6 +522,8 @@ def _from_dicom(data, unit=None):
     source = _provenance(ds)
     if 0 <= stored.min() and stored.max() <= 255 and not any(_floats(ds, "RescaleIntercept") or ()):
         doubts += ("The DICOM file holds gray values from 0 to 255 instead of Hounsfield units, so it was read as gray.",)
+        if _text(ds, "PhotometricInterpretation") == "MONOCHROME1":   # 0 is white
+            stored = 255 - stored
         scan = _from_numbers(stored.astype(np.uint8))
         return replace(scan, spacing=spacing, source=source | scan.source, warnings=doubts, headers=(_header(ds),))
     hu, odd = _rescale(ds, stored)

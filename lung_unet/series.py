@@ -543,7 +543,8 @@ def _correction(slices):
     slope, intercept = _slope(slices[0].header)
     plain = stored * slope + intercept
     if 0 <= stored.min() and stored.max() <= 255 and not intercept:
-        return (1 / 255, 0.0), "gray", ("The DICOM files hold gray values from 0 to 255 instead of Hounsfield units, so they were read as gray.",)
+        negative = _text(slices[0].header, "PhotometricInterpretation") == "MONOCHROME1"   # 0 is white
+        return (-1 / 255, 1.0) if negative else (1 / 255, 0.0), "gray", ("The DICOM files hold gray values from 0 to 255 instead of Hounsfield units, so they were read as gray.",)
     hu, doubts = _rescale(slices[0].header, stored)
     low, high = plain.argmin(), plain.argmax()
     factor = (hu.flat[high] - hu.flat[low]) / ((plain.flat[high] - plain.flat[low]) or 1)   # the correction is linear: two values tell it
@@ -701,6 +702,10 @@ def _check_shape(shape):
     return tuple(shape[:3])
 
 # %% ../nbs/01_series.ipynb #e950e37f
+def _unpacked(stream, size):
+    "So many bytes out of a gzip stream; one more is asked for, because it compares its checksum at the end."
+    return gzip.GzipFile(fileobj=stream).read(size + 1)[:size]
+
 def _from_nifti(data):
     "The bytes of a NIfTI file, unpacked or not, -> _Grid."
     from nibabel import Nifti1Header, Nifti2Header
@@ -714,7 +719,7 @@ def _from_nifti(data):
     if not 348 <= offset <= 2**24:
         raise ScanError(f"The NIfTI header says that the numbers start at byte {offset}, which cannot be: export the volume again.")
     if packed:
-        data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(offset + math.prod(shape) * dtype.itemsize)
+        data = _unpacked(io.BytesIO(data), offset + math.prod(shape) * dtype.itemsize)
     mm = {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) & 7, 1.0)   # metres, micrometres
     affine = np.diag([-mm, -mm, mm, 1]) @ header.get_best_affine()
     scale = tuple(default if v is None else float(v) for v, default in zip(header.get_slope_inter(), (1, 0)))
@@ -737,7 +742,7 @@ def _from_nrrd(data):
     shape = _check_shape(header["sizes"])
     nothing = header | {"sizes": np.zeros(3, int), "dimension": 3, "encoding": "raw"}
     dtype = nrrd.read_data(nothing, io.BytesIO()).dtype
-    data = stream.read() if header["encoding"] == "raw" else gzip.GzipFile(fileobj=stream).read(math.prod(shape) * dtype.itemsize)
+    data = stream.read() if header["encoding"] == "raw" else _unpacked(stream, math.prod(shape) * dtype.itemsize)
     sign, directions = SPACES.get(str(header.get("space")).lower()), header.get("space directions")
     affine = np.eye(4)
     affine[:3, :3] = np.diag(sign or (1, 1, 1)) @ (np.diag(header.get("spacings", (1, 1, 1))) if directions is None else np.array(directions).T)
@@ -771,7 +776,10 @@ def _from_mha(data, folder=None):
     if name != "LOCAL":
         data, end = _beside(folder, name), 0
     if fields.get("CompressedData", "False") == "True":
-        data, end = zlib.decompressobj().decompress(memoryview(data)[end:], math.prod(shape) * dtype.itemsize), 0
+        size, unpack = math.prod(shape) * dtype.itemsize, zlib.decompressobj()
+        data, end = unpack.decompress(memoryview(data)[end:], size + 1)[:size], 0
+        if not unpack.eof:   # zlib compares its checksum there
+            raise ScanError("The numbers in the MHA file do not end where they should, so the file is damaged: copy it again.")
     axes = np.array(next((numbers(key, "") for key in ("TransformMatrix", "Rotation", "Orientation") if key in fields), np.eye(3)))
     side, affine = math.isqrt(axes.size), np.eye(4)   # 4 where there is a fourth dimension, of length 1
     affine[:3, :3] = axes.reshape(side, side)[:3, :3].T * numbers("ElementSpacing", fields.get("ElementSize", "1 1 1"))[:3]
@@ -814,9 +822,11 @@ def _from_grid(grid, unit=None, trust=True, spacing=None):
     unit = unit or ("HU" if like_hu and trust else "gray")
     order, flips = ((0, 1, 2), (False,) * 3) if grid.affine is None else _normal_axes(grid.affine)
     shape = tuple(grid.values.shape[o] for o in order)
-    affine = None if grid.affine is None else grid.affine @ _index_map(shape, order, flips)
-    if not grid.sized:
-        affine = None if spacing is None else affine @ np.diag([*_check_spacing(spacing, shape), 1.0])
+    affine = None if grid.affine is None or not grid.sized and spacing is None else grid.affine @ _index_map(shape, order, flips)
+    if not grid.sized and spacing is not None:
+        steps = np.empty(3)
+        steps[list(order)] = _check_spacing(spacing, shape)   # in the file's own order of axes
+        affine = grid.affine @ np.diag([*steps, 1.0]) @ _index_map(shape, order, flips)
     spacing, bent = (None, ()) if affine is None else _geometry(affine, shape)
     _check_volume(shape)
     (slope, intercept), source = grid.scale, {}
