@@ -17,7 +17,7 @@ import traceback
 from dataclasses import fields
 from pathlib import Path
 
-from .results import DISCLAIMER, FILE_ENDS, SCHEMAS, safe_name
+from .results import DISCLAIMER, FILE_ENDS, is_result, safe_name
 from .scan import ENDINGS, STDERR, ScanError, bundled, hush, scan_name, sniff
 from .series import find_series, is_series
 
@@ -49,17 +49,10 @@ def _fail(e, args, *about):
     _say(*about, _sentence(e))
 
 # %% ../nbs/51_cli.ipynb #9df3b529
-def _is_ours(path):
-    "Is this a JSON file that `predict` wrote?"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["schema"] in SCHEMAS
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
 def _is_result(path):
     "Is this an overlay, a mask or a SEG that `predict` wrote?"
     ends = [end for end in FILE_ENDS if path.name.endswith(end) and end != ".json"]
-    return any(_is_ours(path.with_name(path.name.removesuffix(end) + ".json")) for end in ends)
+    return any(is_result(path.with_name(path.name.removesuffix(end) + ".json")) for end in ends)
 
 def _kind(path):
     "What a file in a folder is: sniffed, or 'picture' where only its ending says so, or None."
@@ -133,7 +126,7 @@ def keyed_id(path:str|os.PathLike, key:bytes)->str: # such as scan_4f0a9c21d3b7
 def _check_free(out, name):
     "Refuse to replace files that `predict` did not write."
     taken = [path for end in FILE_ENDS if (path := out / f"{name}{end}").exists()]
-    if taken and not _is_ours(out / f"{name}.json"):
+    if taken and not is_result(out / f"{name}.json"):
         raise ScanError(f"{taken[0].name} is already in the output folder and was not written by lung-unet, "
                         "so it was left alone: choose another --out.")
 
@@ -149,9 +142,7 @@ def _predict_one(segmenter, path, name, args):
     _check_free(Path(args.out), name)
     with _bar(path, name) as bar:
         seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold, series=args.series, progress=lambda done: bar.update(done - bar.n))
-    written = seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg, csv=args.csv)
-    for end in FILE_ENDS:   # an earlier call's SEG, SR or table would belie the new mask
-        if (old := Path(args.out) / f"{name}{end}") not in written: old.unlink(missing_ok=True)
+    seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg, csv=args.csv)
     return _row(name, seg), seg.warnings
 
 # %% ../nbs/51_cli.ipynb #396d6c19

@@ -97,6 +97,9 @@ def check_source(scan:Scan):
         raise ScanError("The series is spread over DICOM files of several frames each, and a SEG can only be made for one of those or for one file a slice: "
                         "leave out the SEG, or export the series as single slices.")
     placed = planes(scan)
+    told = _value(placed[0], "PixelSpacing")
+    if scan.pixels.ndim == 2 and scan.spacing and told and not np.allclose(scan.spacing, np.array(told, float), rtol=0.01):
+        raise ScanError("The pixel size was given by hand and is not the one in the DICOM file, so SEG and measurements would contradict each other: leave out one of them.")
     missing = [key for key in PLACE if any(_value(ds, key) is None for ds in placed)]
     if missing or scan.pixels.size != sum(int(ds.Rows) * int(ds.Columns) for ds in placed):
         what = f"say nothing of {missing[0]}" if missing else "are not one for each slice"

@@ -21,6 +21,8 @@ def _aligned(before, after, boxes):
     "Centres of both lists, in mm of a common frame."
     points = [np.reshape([x.centre_mm for x in lesions], (-1, 3)) for lesions in (before, after)]
     if boxes is None: return points
+    if any(box is None or not (np.ptp(box, axis=0) > 0).all() for box in boxes):
+        raise ScanError("One of the scans shows no lung, or lung on a single slice, so the two cannot be laid over each other: compare without boxes.")
     sizes = [box[1] - box[0] for box in boxes]
     return [(p - box[0]) / size * np.mean(sizes, axis=0) for p, box, size in zip(points, boxes, sizes)]
 

@@ -75,7 +75,7 @@ def _histograms(gray:np.ndarray # (rows, cols), not all equal
         low += (start - 1) / 255 * (high - low)
         gray8 = _to_8_bits(gray, low, high)
     shrink = 400 / max(gray8.shape)
-    if shrink < 1: gray8 = cv2.resize(gray8, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    if shrink < 1: gray8 = cv2.resize(gray8, tuple(max(1, round(n * shrink)) for n in gray8.shape[::-1]), interpolation=cv2.INTER_AREA)
     gray8 = cv2.medianBlur(gray8, 3 if min(gray8.shape) < 200 else 5)
     outside = _outside(gray8)
     steps = cv2.morphologyEx(gray8, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))

@@ -20,7 +20,7 @@ SIDE = 320       # px, the longest side of the copy that is measured
 def _smooth(hu:np.ndarray)->np.ndarray: # float32, at most SIDE pixels a side
     "A small, smooth copy, without the extremes."
     hu, shrink = np.clip(hu, -1100, 500).astype(np.float32), SIDE / max(hu.shape)
-    if shrink < 1: hu = cv2.resize(hu, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    if shrink < 1: hu = cv2.resize(hu, tuple(max(1, round(n * shrink)) for n in hu.shape[::-1]), interpolation=cv2.INTER_AREA)
     return cv2.GaussianBlur(hu, (0, 0), .8)
 
 def _dark(hu:np.ndarray)->np.ndarray: # bool
@@ -162,7 +162,7 @@ def estimate_spacing(chest:Chest)->SpacingEstimate:
     "The size of a pixel from the size of body and lungs."
     inside, lungs = chest.body, chest.lungs
     border = np.concatenate([lungs[0], lungs[-1], lungs[:, 0], lungs[:, -1]])
-    if max(chest.shape) <= CROP_SIDE or border.mean() > .1: return SpacingEstimate(CROP_MM, "crop", SPREADS["crop"])
+    if max(chest.shape) <= CROP_SIDE or border.mean() > .1: return SpacingEstimate(min(CROP_MM, 350 / max(chest.shape)), "crop", SPREADS["crop"])
     method = "none" if inside.mean() < .05 else "lungs" if lungs.sum() > .125 * inside.sum() else "body"
     if method == "none": return SpacingEstimate(350 / max(chest.shape), method, SPREADS[method])
     lengths, powers = np.array(_sides(inside), float), BY_BODY

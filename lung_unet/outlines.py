@@ -87,7 +87,7 @@ def _plane(marked, scan, frame):
 # %% ../nbs/17_outlines.ipynb #ce60d8fb
 CLOSED = "CLOSED_PLANAR", "CLOSEDPLANAR_XOR"
 
-def _fill(marked, points, scan):
+def _fill(marked, points, scan)->int: # the slice
     "Turn every voxel inside a contour, (n, 3) in mm, LPS, over."
     from skimage.draw import polygon
 
@@ -98,6 +98,7 @@ def _fill(marked, points, scan):
     if not np.abs(at[:, across] - k).max() < OFF or outside.any(): raise ScanError(ELSEWHERE)
     plane = np.moveaxis(marked, across, 0)[min(max(k, 0), marked.shape[across] - 1)]
     plane[polygon(rows, cols, plane.shape)] ^= True
+    return k
 
 def _from_rtstruct(ds, scan):
     "The voxels inside the contours of an RTSTRUCT."
@@ -108,7 +109,9 @@ def _from_rtstruct(ds, scan):
     for n, contours in _tumours([((n, contours), f"{names[n].get('ROIName')} {kinds.get(n)}") for n, contours in drawn if contours]):
         _check_reference(names[n].get("ReferencedFrameOfReferenceUID"), scan)
         inside = np.zeros_like(marked)
-        for contour in contours: _fill(inside, np.reshape(np.array(contour.ContourData, float), (-1, 3)), scan)
+        drawn_on = {_fill(inside, np.reshape(np.array(contour.ContourData, float), (-1, 3)), scan) for contour in contours}
+        if len(drawn_on) > 1 and np.diff(sorted(drawn_on)).min() > 1:
+            raise ScanError("The contours lie on every other slice of this CT or on fewer, so most of the tumour would be missing: interpolate them where they were drawn.")
         marked |= inside
     return marked
 

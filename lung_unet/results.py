@@ -6,7 +6,7 @@
 __all__ = ['DISPLAY_WINDOW', 'QUICK', 'SCHEMA', 'DISCLAIMER', 'VOLUME_SCHEMA', 'SCHEMAS', 'IDENTIFYING', 'LESION_KEYS',
            'VOLUME_LESION_KEYS', 'RESERVED', 'FILE_ENDS', 'display_image', 'Segmentation', 'draw_slice',
            'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'as_dicom', 'as_csv',
-           'files_of', 'write_files']
+           'files_of', 'is_result', 'write_files']
 
 # %% ../nbs/12_results.ipynb #89b1cfcb
 import csv
@@ -93,7 +93,7 @@ class Segmentation:
 
     def save(self, folder, name=None, deidentify=False, seg=False, csv=False):
         "Write NAME_overlay.png, NAME_mask.png (of a volume .nii.gz), with `seg` NAME_seg.dcm and NAME_sr.dcm, with `csv` NAME_lesions.csv, and NAME.json to a folder; returns their paths."
-        return write_files(self, folder, name or self.scan.name, deidentify, seg, csv)
+        return write_files(self, folder, name or ("scan" if deidentify else self.scan.name), deidentify, seg, csv)
 
     def __repr__(self):
         found = ", ".join(f"{x.longest:.0f} x {x.perpendicular:.0f} {x.unit}" for x in self.lesions)
@@ -257,6 +257,14 @@ def files_of(seg:Segmentation,
     files = {"_overlay.png": _encoded(seg.overlay(), "PNG", **QUICK), **masks, **segs, **tables, ".json": (text + "\n").encode()}
     return {name + end: data for end, data in files.items()}
 
+def is_result(path:Path # NAME.json
+             )->bool:
+    "Is this a JSON file that `write_files` wrote?"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["schema"] in SCHEMAS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
 def write_files(seg:Segmentation,
                 folder:str|os.PathLike, # made if need be
                 name:str,               # what the files begin with
@@ -267,7 +275,9 @@ def write_files(seg:Segmentation,
     "Write the files of a result, each whole or not at all."
     folder, files = Path(folder), files_of(seg, name, deidentify, with_seg, with_csv)
     folder.mkdir(parents=True, exist_ok=True)
+    again = is_result(folder / f"{name}.json")
     with TemporaryDirectory(prefix=".lung_unet_", dir=folder) as hidden:
         for file, data in files.items(): (Path(hidden) / file).write_bytes(data)
         for file in files: os.replace(Path(hidden) / file, folder / file)
+    for file in (name + end for end in FILE_ENDS if again and name + end not in files): (folder / file).unlink(missing_ok=True)   # an earlier SEG, SR or table would belie the new mask
     return [folder / file for file in files]

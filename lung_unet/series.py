@@ -773,8 +773,11 @@ def _from_mha(data, folder=None):
         raise ScanError("The MHA file holds colours, text or a header of its own within the numbers: save it as a plain volume.")
     big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")) == "True"
     dtype = np.dtype((">" if big else "<") + MET[fields["ElementType"]])
+    source = {"format": "MHA"}
     if name != "LOCAL":
-        data, end = _beside(folder, name), 0
+        numbers_apart = _beside(folder, name)
+        source["sha256"] = hashlib.sha256(data + numbers_apart).hexdigest()
+        data, end = numbers_apart, 0
     if fields.get("CompressedData", "False") == "True":
         size, unpack = math.prod(shape) * dtype.itemsize, zlib.decompressobj()
         data, end = unpack.decompress(memoryview(data)[end:], size + 1)[:size], 0
@@ -785,7 +788,7 @@ def _from_mha(data, folder=None):
     affine[:3, :3] = axes.reshape(side, side)[:3, :3].T * numbers("ElementSpacing", fields.get("ElementSize", "1 1 1"))[:3]
     affine[:3, 3] = next((numbers(key, "") for key in ("Offset", "Position", "Origin") if key in fields), (0, 0, 0))[:3]
     sized = bool({"ElementSpacing", "ElementSize"} & set(fields))
-    return _Grid(_block(data, end, dtype, shape), affine, source={"format": "MHA"}, warnings=() if "TransformMatrix" in fields else (UNPLACED,), sized=sized)
+    return _Grid(_block(data, end, dtype, shape), affine, source=source, warnings=() if "TransformMatrix" in fields else (UNPLACED,), sized=sized)
 
 def _beside(folder, name):
     "The numbers of an MHD file, in a file beside it; a name that leads elsewhere is refused."
@@ -888,7 +891,7 @@ def _read_grid(file):
         block = _from_mha(data, file.parent)
     else:
         block = _from_nrrd(data) if kind == "NRRD" else _from_nifti(data)
-    block.source["sha256"] = hashlib.sha256(data).hexdigest()
+    block.source.setdefault("sha256", hashlib.sha256(data).hexdigest())
     return block
 
 def _from_volume_file(file, unit=None, spacing=None):
