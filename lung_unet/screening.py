@@ -19,8 +19,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
@@ -91,14 +92,15 @@ def _inside(file, kind):
     return (uids, len(found) - len(uids)) if len(uids) > 1 else ([""], 0)
 
 def _sources(files):
-    "What to read, files and Series, in a fixed order, each with the UID of its series or \"\", and how many series were left out."
+    "What to read, files and Series, in a fixed order, each with the UID of its series or \"\"; how many series were left out; and whether no header failed that can be read now."
     kinds = {file: _sort(file) for file in files}
     dicom = [file for file, kind in kinds.items() if kind == "DICOM"]
     found, broken = _find(dicom)
     series = [(s.paths[0], "") if s.slices == len(s.paths) == 1 else (s, s.uid) for s in found if s.ct]
     lone = {file: _inside(file, kind) for file, kind in kinds.items() if kind not in (None, "DICOM")}
     bad = [(file, "") for file in dicom if broken and _is_broken(file)]
-    return [*series, *((file, uid) for file, (uids, _) in lone.items() for uid in uids), *bad], sum(not s.ct for s in found) + sum(others for _, others in lone.values())
+    left_out = sum(not s.ct for s in found) + sum(others for _, others in lone.values())
+    return [*series, *((file, uid) for file, (uids, _) in lone.items() for uid in uids), *bad], left_out, len(bad) == broken
 
 # %% ../nbs/40_screening.ipynb #11c5ad30
 @dataclass(frozen=True)
@@ -134,6 +136,13 @@ def _item(source, uid, root, key, # b"": none
     first = "scan" if key else safe_name(scan_name(place)).encode()[:60].decode(errors="ignore")
     return Item(f"{first}_{digest}", path.encode("utf-8", "replace").decode(), source, _state(paths, key), uid)
 
+def _items(sources, root, key)->list: # of Item
+    "Sources with names that differ, also where patients of one folder share a UID that belongs to one."
+    items = [_item(*source, root, key) for source in sources]
+    often = Counter(item.name for item in items)
+    more = lambda item: _digest(item.source.paths[0].name if isinstance(item.source, Series) else "", key)
+    return [item if often[item.name] == 1 else replace(item, name=f"{item.name}_{more(item)}") for item in items]
+
 # %% ../nbs/40_screening.ipynb #211ee2ff
 def _lock(file):
     "Keep a second command out; the lock goes with the process, however it ends. Windows has none."
@@ -151,6 +160,7 @@ class Journal:
     def __init__(self, path, settings): # path: made if need be; settings: a dict, what was asked for
         path.parent.mkdir(parents=True, exist_ok=True)
         self.done, self.groups, self.settings = {}, {}, None   # name: (where its line begins, state, whether it failed); digest: (states, left out)
+        self.gone = frozenset()   # names of scans that are no longer in the archive, known after a complete search
         self.file = open(path, "a+b")
         _lock(self.file)
         self._read()
@@ -197,9 +207,13 @@ class Journal:
 
     def records(self)->Iterator: # of dicts
         "What is known about each scan, in the order in which they were done."
-        for place, *_ in sorted(self.done.values()):
+        for place, *_ in sorted(self.here()):
             self.file.seek(place)
             yield json.loads(self.file.readline())
+
+    def here(self)->list: # of (where its line begins, state, whether it failed)
+        "What is known about the scans that are there."
+        return [known for name, known in self.done.items() if name not in self.gone]
 
 # %% ../nbs/40_screening.ipynb #1ecec612
 MASS = 30.0   # mm; what is longer is called a mass
@@ -264,12 +278,21 @@ def screen_one(item:Item, options:Options)->dict: # for the journal
         seg.save(options.out / folder_of(item.name), item.name, options.deidentify, options.seg and seg.scan.source.get("format") == "DICOM")
     except Exception as e:   # one bad scan must not stop the others
         if saving and isinstance(e, OSError): raise
-        return failed(item, reason(e), options.deidentify, again=isinstance(e, (MemoryError, OSError)))
+        why = _behind(e)
+        return failed(item, reason(why), options.deidentify, again=isinstance(why, (MemoryError, OSError)))
     scan = _scan_row(item, seg, options.deidentify) | {"seconds": time.perf_counter() - start}
     return {"scan": scan, "state": item.state, "lesions": [_lesion_row(item, seg, x) for x in seg.lesions]}
 
 # %% ../nbs/40_screening.ipynb #00a8e33f
 TOO_LARGE = "The memory was not enough for this scan: start the command again with fewer workers."
+
+def _behind(e):
+    "The want of memory or the failing disk behind a reader's sentence, which may pass; else what was raised. What a damaged picture raises has no number."
+    cause = e
+    while cause is not None:
+        if isinstance(cause, MemoryError) or isinstance(cause, OSError) and cause.errno is not None: return cause
+        cause = cause.__cause__
+    return e
 
 def reason(e:Exception)->str: # one sentence, without anything private
     "Why a scan could not be read."
@@ -493,17 +516,19 @@ def _looked(root, out, key, journal):
         if left_out is not None:
             yield digest, (), left_out
         else:
-            sources, left_out = _sources(files)
-            yield digest, [_item(*source, root, key) for source in sources], left_out
+            sources, left_out, sound = _sources(files)
+            items = _items(sources, root, key)
+            yield digest, items if sound else [replace(item, state="") for item in items], left_out   # a slice may lack: the next run looks again
 
 class _Found:
-    "The scans still to be done; counts what was left out."
-    def __init__(self, *where): self.where, self.journal, self.left_out = where, where[-1], 0
+    "The scans still to be done; counts what was left out, and remembers the names of all that are there."
+    def __init__(self, *where): self.where, self.journal, self.left_out, self.names = where, where[-1], 0, set()
 
     def __iter__(self):
         for digest, items, left_out in _ahead(_looked(*self.where)):
             self.left_out += left_out
             if items: self.journal.add_group(digest, items, left_out)
+            self.names.update(self.journal.groups.get(digest, ((), 0))[0])
             yield from (item for item in items if not self.journal.is_done(item.name, item.state))
 
 def _result(item, future, deidentify):
@@ -541,7 +566,7 @@ def screen(root:str|os.PathLike, # archive, looked through to the bottom
         with cluster(scheduler, workers, processes) as client:
             if find_spec("bokeh") and client.dashboard_link: tell(f"Dashboard: {client.dashboard_link}")
             new = _run(client, found, options, journal, quiet, tell)
-        return Summary(len(journal.done), sum(bad for *_, bad in journal.done.values()), new, found.left_out)
+        return Summary(len(journal.here()), sum(bad for *_, bad in journal.here()), new, found.left_out)
 
 def _run(client, found, options, journal, quiet, tell):
     "Feed the workers, keep the journal and the tables; returns how many scans were done."
@@ -559,6 +584,7 @@ def _run(client, found, options, journal, quiet, tell):
                 write_tables(journal, options.out)
                 written = time.monotonic()
                 pause = max(60, 20 * (written - before))
+        journal.gone = journal.done.keys() - found.names
     finally:
         write_tables(journal, options.out)
     return new
