@@ -56,7 +56,7 @@ def read_card(model:str|Path)->Card: # `ModelError` where there is none
         raise ModelError(f"{path.name} is not a model card of lung_unet: run `lung-unet convert` on the .keras file.")
     try:
         card = Card(**{**values, "hu_range": tuple(map(float, values["hu_range"]))})
-        sound = all(0 < t < 1 for t in (card.threshold, *card.levels.values())) and card.spacing_mm > 0 and card.hu_range[0] < card.hu_range[1] and card.multiple > 0
+        sound = isinstance(card.sha256, dict) and all(0 < t < 1 for t in (card.threshold, *card.levels.values())) and card.spacing_mm > 0 and card.hu_range[0] < card.hu_range[1] and card.multiple > 0
     except (TypeError, ValueError, KeyError, IndexError, AttributeError): sound = False
     if not sound: raise ModelError(f"{path.name} holds values that no model can have: run `lung-unet convert` on the .keras file.")
     return card

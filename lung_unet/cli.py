@@ -26,10 +26,10 @@ def _printable(text):
     "Text on one line, without anything that a terminal would obey or could not show."
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
 
-def _sentence(e):
-    "What an exception says: its own words where they were written for people."
+def _sentence(e, unnamed=False):
+    "What an exception says: its own words where they were written for people; `unnamed`: without the name of a file."
     if isinstance(e, OSError):
-        where = f" ({Path(os.fsdecode(e.filename)).name})" if e.filename else ""
+        where = f" ({Path(os.fsdecode(e.filename)).name})" if e.filename and not unnamed else ""
         return f"{e.strerror or type(e).__name__}{where}, so nothing was read or written there: check the path and the disk."
     if isinstance(e, ModuleNotFoundError):
         return f"This needs {e.name}, which is not installed: pip install 'lung_unet[dev]'."
@@ -46,7 +46,7 @@ def _fail(e, args, *about):
     "Say on one line of stderr what went wrong; with --debug also where."
     if getattr(args, "debug", False):
         traceback.print_exception(e)
-    _say(*about, _sentence(e))
+    _say(*about, _sentence(e, getattr(args, "deidentify", False)))
 
 # %% ../nbs/51_cli.ipynb #9df3b529
 def _is_result(path):
@@ -58,8 +58,11 @@ def _kind(path):
     "What a file in a folder is: sniffed, or 'picture' where only its ending says so, or None."
     if path.name.startswith(".") or not path.is_file() or _is_result(path):
         return None
-    with open(path, "rb") as f:
-        kind = sniff(f.read(256))
+    try:
+        with open(path, "rb") as f:
+            kind = sniff(f.read(256))
+    except OSError:   # locked: it fails by itself, and not the folder with it
+        return "picture"
     return kind or ("picture" if path.suffix.lower() in ENDINGS - {".gz", ".zip"} or is_series(path) else None)
 
 # %% ../nbs/51_cli.ipynb #dfa8db20
@@ -130,6 +133,11 @@ def _check_free(out, name):
         raise ScanError(f"{taken[0].name} is already in the output folder and was not written by lung-unet, "
                         "so it was left alone: choose another --out.")
 
+def _check_out(out):
+    "Refuse, before any work, what is no folder."
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ScanError(f"--out {Path(out).name} is a file, so nothing can be written into it: name a folder.")
+
 def _bar(path, name):
     "A bar for the slices of a CT, where stderr is a terminal."
     from tqdm import tqdm
@@ -198,8 +206,7 @@ def _predict_all(inputs, args):
 # %% ../nbs/51_cli.ipynb #93de9cb8
 def predict(args):
     "`lung-unet predict`: handle every input, name the failures, print a table."
-    if Path(args.out).exists() and not Path(args.out).is_dir():
-        raise ScanError(f"--out {Path(args.out).name} is a file, so nothing can be written into it: name a folder.")
+    _check_out(args.out)
     inputs, failed = _collect(args)
     rows, doubts = [HEADING], {}
     for name, done in _predict_all(inputs, args) if inputs else ():
@@ -296,6 +303,7 @@ def evaluate(args):
     from lung_unet.evaluation import evaluate, sheet, worst
     from lung_unet.segmenter import Segmenter
 
+    _check_out(args.out)
     segmenter = Segmenter.load(args.model, engine=args.engine)
     pairs = _unseen(_find_pairs(args.data, whole=True), args.model)
     result = evaluate(segmenter, pairs, quiet=not sys.stderr.isatty())

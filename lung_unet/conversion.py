@@ -62,6 +62,11 @@ def largest_difference(model:keras.Model, xml:Path, seed:int=0)->float:
     return worst
 
 # %% ../nbs/25_conversion.ipynb #5eaf72f9
+def _known_card(path:Path)->Card:
+    "The card beside a model; plain defaults where there is none, or one that makes no sense."
+    try: return read_card(path)
+    except ModelError: return Card(path.stem)
+
 def convert(path:str|Path, # a .keras file
     card:Card=None, # threshold and provenance to keep; None: from the card beside it, or plain defaults
     quiet:bool=True, # no progress bar
@@ -69,15 +74,15 @@ def convert(path:str|Path, # a .keras file
     "Write the fast form and the card beside a `.keras` file, after checking that both forms agree."
     path = Path(path)
     if not path.is_file(): raise ModelError(f"{path.name} does not exist, so there is nothing to convert: pass the .keras file of a training run.")
-    xml = path.with_suffix(".xml")
-    with tqdm(total=3, desc="converting", unit="step", disable=quiet) as bar:
-        model = load_keras(path); bar.update()
-        write_openvino(model, xml); bar.update()
-        worst = largest_difference(model, xml); bar.update()
+    xml, card = path.with_suffix(".xml"), card or _known_card(path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as d, tqdm(total=3, desc="converting", unit="step", disable=quiet) as bar:
+        model, new = load_keras(path), Path(d)/xml.name; bar.update()
+        write_openvino(model, new); bar.update()
+        worst = largest_difference(model, new); bar.update()
+        if worst <= TOLERANCE:
+            for end in (".bin", ".xml"): os.replace(new.with_suffix(end), xml.with_suffix(end))
     if worst > TOLERANCE:
-        for name in (xml, xml.with_suffix(".bin")): name.unlink()
         raise ModelError(f"The fast form of {path.name} differs from it by {worst:.3f} in probability, more than {TOLERANCE}, so it was thrown away: use `--engine keras`.")
-    if card is None: card = read_card(path) if path.with_suffix(".json").is_file() else Card(path.stem)
     multiple = 2 ** sum(isinstance(layer, keras.layers.MaxPooling2D) for layer in model.layers)
     write_card(replace(card, multiple=multiple, sha256={end: sha256(path.with_suffix(end)) for end in (".keras", ".xml", ".bin")}), path)
     return xml

@@ -122,12 +122,12 @@ def evaluate(segmenter, # a Segmenter, or anything whose `segment(path)` gives `
     for pair in tqdm(pairs, desc="evaluating", disable=quiet):
         try:
             seg = segmenter.segment(pair.image)
-            whole = score_volume(seg, pair) if is_series(pair.image) else None
+            if is_series(pair.image): (scan, found), row = score_volume(seg, pair), None
+            else: row, found, kept = score(seg, pair), score_lesions(seg, pair), _kept(seg.probability, pair, rng)
         except ScanError as e: failed.append((pair.image, str(e))); continue
-        if whole: scans.append(whole[0]); lesions.extend(whole[1]); continue
-        rows.append(score(seg, pair))
-        lesions.extend(score_lesions(seg, pair))
-        maps.append(_kept(seg.probability, pair, rng))
+        lesions.extend(found)
+        if row is None: scans.append(scan)
+        else: rows.append(row); maps.append(kept)
     sources = list(dict.fromkeys(r["source"] for r in rows))
     curves = {s: _curve([m for m, r in zip(maps, rows) if r["source"] == s]) for s in sources}
     summary = {s: summarise([r for r in rows if r["source"] == s], [m for m, r in zip(maps, rows) if r["source"] == s], curves[s], seed) for s in sources}

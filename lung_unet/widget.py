@@ -318,14 +318,13 @@ class Uploads:
         held.append((name, data))
 
     def together(self, message, buffers):
-        "All files of one choice are there: slices of one series make a study, the others are pictures."
+        "All files of one choice are there: the slices of its series make one study, the others are pictures."
         series = {}
         for name, data in self.held.pop(message["batch"], []): series.setdefault(_series_of(data), []).append((name, data))
-        for uid, files in series.items():
-            if uid and len(files) > 2: self.add(*packed(files), message)
-            else:
-                for name, data in files:
-                    with self.sentence(name): self.add(data, name, message)
+        stacks = [uid for uid, files in series.items() if uid and len(files) > 2]
+        for name, data in (file for uid, files in series.items() if uid not in stacks for file in files):
+            with self.sentence(name): self.add(data, name, message)
+        if stacks: self.add(*packed([file for uid in stacks for file in series[uid]]), message)
 
     def cancel(self, message, buffers):
         "Forget what has come of an upload, and stop what is made of it."
@@ -440,9 +439,10 @@ class Desk(Table):
     "Where what was uploaded is read and segmented."
     def add(self, data, name, message):
         "Read a picture, segment it and show it; a study aside."
+        spacing = _typed_spacing(message.get("spacing"))
         if is_series(data): self.begin(Study(data, name), 0, message)
         else:
-            seg = self.segmenter.segment(read_scan(data, name=safe_name(scan_name(name))), spacing=_typed_spacing(message.get("spacing")))
+            seg = self.segmenter.segment(read_scan(data, name=safe_name(scan_name(name))), spacing=spacing)
             self.keep(Reading.of(seg), thumbnail(seg))
 
     def begin(self, study, series, message):
@@ -605,7 +605,7 @@ const PAGE = `
   <button class="main choose">Choose a slice or a CT</button>
   <input class="files" type="file" multiple hidden aria-label="Files to upload">
   <span class="hint">or drop it here: a picture, a DICOM slice, a whole CT (its files or folder, ZIP, NIfTI, NRRD, MHA). Up to LIMIT MB a file or CT, kept in the memory of the computer that runs this page.</span>
-  <span class="group"><label for="lu-mm">Pixel size</label><input id="lu-mm" class="spacing" type="text" inputmode="decimal" placeholder="estimate"><span>mm, if the file does not say</span></span>
+  <span class="group"><label for="lu-mm">Pixel size</label><input id="lu-mm" class="spacing" type="text" inputmode="decimal" placeholder="estimate"><span>mm, of a picture that does not say</span></span>
   <button class="sample">Try the sample</button>
 </section>
 <div class="status" role="status" aria-live="polite" hidden><progress max="1" hidden></progress><span class="doing"></span><button class="cancel" hidden>Stop</button></div>
