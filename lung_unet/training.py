@@ -153,7 +153,7 @@ def write_atomically(path:Path, write)->None: # write: called with an open binar
     finally: part.unlink(missing_ok=True)  # where the disk is full, half a file must not keep it full
 
 # %% ../nbs/24_training.ipynb #fd2bca1b
-AVERAGE_EVERY = 5  # steps; copying five million weights takes a tenth of a step
+AVERAGE_EVERY = 10  # steps; copying five million weights takes a tenth of a step
 
 def average(ema:list, weights:list, k:int, decay:float)->None:
     "Move the averaged weights towards the weights, faster in the first steps."
