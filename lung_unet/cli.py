@@ -357,7 +357,8 @@ def convert(args):
 class Parser(argparse.ArgumentParser):
     "A parser whose complaint is one line, and that takes no empty word for the folder in which one happens to be."
     def parse_known_args(self, args=None, namespace=None):
-        if "" in (sys.argv[1:] if args is None else args):
+        words = sys.argv[1:] if args is None else args
+        if any(not word and before != "--token" for before, word in zip(["", *words], words)):   # of a token the page says what is wrong
             self.error("one of the words is empty, perhaps a shell variable without a value, and names no file or folder")
         return super().parse_known_args(args, namespace)
 

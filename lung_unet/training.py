@@ -359,7 +359,7 @@ def _run(model, ema, start, best, cases, held_out, recipe, out, quiet, stop)->No
     for k, x, y in batches(cases, recipe.size, recipe.count, recipe.seed, start, stop, recipe.shares, synthesis, recipe.spacing, recipe.unknown_scale):
         model.optimizer.learning_rate = learning_rate(recipe, k)
         losses.append(float(model.train_on_batch(own_part(x), own_part(y))))
-        if k % AVERAGE_EVERY == AVERAGE_EVERY - 1: average(ema, model.get_weights(), k, recipe.ema)
+        if k % AVERAGE_EVERY == AVERAGE_EVERY - 1 or k + 1 == recipe.steps: average(ema, model.get_weights(), k, recipe.ema)
         bar.update(); bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", best=f"{best:.3f}", refresh=False)
         done = k + 1
         if done % recipe.validate_every == 0 or done == recipe.steps:
