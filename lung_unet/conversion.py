@@ -79,10 +79,8 @@ def convert(path:str|Path, # a .keras file
         model, new = load_keras(path), Path(d)/xml.name; bar.update()
         write_openvino(model, new); bar.update()
         worst = largest_difference(model, new); bar.update()
-        if worst <= TOLERANCE:
-            for end in (".bin", ".xml"): os.replace(new.with_suffix(end), xml.with_suffix(end))
-    if worst > TOLERANCE:
-        raise ModelError(f"The fast form of {path.name} differs from it by {worst:.3f} in probability, more than {TOLERANCE}, so it was thrown away: use `--engine keras`.")
+        if worst > TOLERANCE: raise ModelError(f"The fast form of {path.name} differs from it by {worst:.3f} in probability, more than {TOLERANCE}, so it was thrown away: use `--engine keras`.")
+        for end in (".bin", ".xml"): os.replace(new.with_suffix(end), xml.with_suffix(end))
     multiple = 2 ** sum(isinstance(layer, keras.layers.MaxPooling2D) for layer in model.layers)
     write_card(replace(card, multiple=multiple, sha256={end: sha256(path.with_suffix(end)) for end in (".keras", ".xml", ".bin")}), path)
     return xml

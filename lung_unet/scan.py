@@ -481,9 +481,8 @@ def _unpack_jpeg(ds, data):
     "What libjpeg-turbo makes of a JPEG. What is missing it makes up, so the end must be there, and more in front of it must change nothing."
     from imagecodecs import jpeg8_decode   # 12 bits and lossless as well; pydicom's own ways to those are under the GPL, or end the process on damaged bytes
 
-    body = data.rstrip(b"\0").removesuffix(END_OF_JPEG)
-    stored = jpeg8_decode(data)
-    if len(body) == len(data.rstrip(b"\0")) or not np.array_equal(stored, jpeg8_decode(body + b"\x55" * 4096 + END_OF_JPEG)):
+    whole, stored = data.rstrip(b"\0"), jpeg8_decode(data)
+    if not whole.endswith(END_OF_JPEG) or not np.array_equal(stored, jpeg8_decode(whole.removesuffix(END_OF_JPEG) + b"\x55" * 4096 + END_OF_JPEG)):
         raise ScanError("A part of the compressed picture in the DICOM file is missing: copy it again.")
     spare = 16 - int(ds.BitsStored)   # bits that belong to no gray value
     values = stored.astype(np.uint16) << spare

@@ -192,7 +192,7 @@ class Journal:
         elif "group" in entry: self.groups[entry["group"]] = entry["states"], entry["left_out"]
         else: self.done[entry["scan"]["name"]] = place, entry["state"], bool(entry["scan"]["reason"])
 
-    def is_done(self, name, state): return name in self.done and self.done[name][1] == state
+    def is_done(self, name, state): return state != "" and name in self.done and self.done[name][1] == state   # "": to be looked at again
 
     def add(self, record): self._write(record)
 
