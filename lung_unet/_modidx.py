@@ -319,6 +319,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'lung_unet.pairs.project_pairs': ('pairs.html#project_pairs', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.project_split': ('pairs.html#project_split', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.save_split': ('pairs.html#save_split', 'lung_unet/pairs.py'),
+                                 'lung_unet.pairs.scan_of': ('pairs.html#scan_of', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.split_by_patient': ('pairs.html#split_by_patient', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.thumbnail': ('pairs.html#thumbnail', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.truth': ('pairs.html#truth', 'lung_unet/pairs.py'),

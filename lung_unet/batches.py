@@ -17,8 +17,7 @@ from tqdm.auto import tqdm
 
 from .geometry import MODEL_SPACING
 from .intensity import CROP_SIDE, Calibration, calibrate, to_hu, to_input
-from .pairs import Pair, votes_of
-from .scan import read_scan
+from .pairs import Pair, scan_of, votes_of
 
 # %% ../nbs/20_batches.ipynb #689b2500
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ TYPICAL_SPACING = 0.7  # mm, a 512-pixel chest CT of 360 mm, where nothing is do
 
 def load_case(pair:Pair)->Case:
     "Read one pair into memory."
-    scan = read_scan(pair.image)
+    scan = scan_of(pair)
     calibration = Calibration(*pair.window, 1.0, "documented") if pair.window and scan.unit == "gray" else calibrate(scan)
     target = (votes_of(pair) * 255).round().astype(np.uint8)
     image = (to_input(to_hu(scan, calibration)) * 255).round().astype(np.uint8)

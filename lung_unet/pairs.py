@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'ROLES', 'ROLE_OF', 'SAID', 'GROUPS', 'WRONG_NUMBER', 'KNOWN', 'VOLUME_ENDS', 'MASK_MODALITIES',
-           'CONTAINERS', 'FIXED', 'FOLDERS', 'ORIGINAL', 'Pair', 'truth', 'votes_of', 'Pairs', 'find_pairs',
+           'CONTAINERS', 'FIXED', 'FOLDERS', 'ORIGINAL', 'Pair', 'scan_of', 'truth', 'votes_of', 'Pairs', 'find_pairs',
            'find_volumes', 'thumbnail', 'group_alike', 'largest_area', 'split_by_patient', 'assert_disjoint',
            'save_split', 'apply_split', 'unseen', 'project_pairs', 'project_split', 'download_original']
 
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .scan import QUIET, SPACING_RANGE, ScanError, _check_size, _file_bytes, read_scan, scan_name, sniff
+from .scan import QUIET, SPACING_RANGE, Scan, ScanError, _check_size, _file_bytes, read_scan, scan_name, sniff
 from .series import _files, is_series
 
 # %% ../nbs/14_pairs.ipynb #20cdf212
@@ -50,10 +50,15 @@ def _read_gray(path:Path)->np.ndarray:
     return array if array.ndim == 2 else array[..., :3].max(-1)
 
 # %% ../nbs/14_pairs.ipynb #4ae51bb4
+def scan_of(pair:Pair)->Scan:
+    "The picture of a pair, read; a `ScanError` names the file, for there may be thousands."
+    try: return read_scan(pair.image)
+    except ScanError as e: raise ScanError(f"{pair.image.name}: {e}") from e
+
 def truth(pair:Pair, # with a mask, or without one for a picture known to be free of tumour
     )->np.ndarray: # bool, (rows, cols)
     "The tumour pixels of a pair: above half of the mask's own brightest value, so JPEG ringing does not count."
-    if pair.mask is None: return np.zeros(read_scan(pair.image).pixels.shape, bool)
+    if pair.mask is None: return np.zeros(scan_of(pair).pixels.shape, bool)
     mask = _read_gray(pair.mask)
     return mask > mask.max() / 2
 
@@ -177,7 +182,7 @@ class Pairs(list):
 def _check(pair:Pair)->tuple: # (what is odd or None, whether to keep the pair)
     "Sizes agree, the mask has two values and is not empty."
     try:
-        shape = read_scan(pair.image).pixels.shape
+        shape = scan_of(pair).pixels.shape
         if pair.mask is None: return None, True
         mask = _read_gray(pair.mask)
     except ScanError: return "unreadable picture or mask", False
@@ -380,7 +385,7 @@ def _with_patients(pairs:list)->list:
     "Give pairs without a patient a group of near-identical slices, named after its first picture."
     lost = [p for p in pairs if not p.patient]
     if not lost: return pairs
-    groups = group_alike([read_scan(p.image).pixels for p in lost])
+    groups = group_alike([scan_of(p).pixels for p in lost])
     named = {id(p): f"{p.source}:{lost[g].image.stem}" for p, g in zip(lost, groups)}
     return [replace(p, patient=named[id(p)]) if id(p) in named else p for p in pairs]
 
