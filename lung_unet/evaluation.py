@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from .intensity import calibrate, to_hu
 from .lungs import lung_field
 from .lesions import MIN_PIXELS, _key_slice, components, diameters, least_voxels, voxel_steps
-from .metrics import MIN_IOU, Froc, bootstrap, brier, case_metrics, dice, expected_calibration_error, froc, lesion_matches, lesion_overlaps, reliability, sensitivity_at
+from .metrics import MIN_IOU, Froc, bootstrap, brier, case_metrics, dice, expected_calibration_error, froc, lesion_matches, lesion_overlaps, reliability, sensitivity_at, sensitivity_interval
 from .outlines import read_outline
 from .overlay import LEGEND, compare, contact_sheet
 from .pairs import truth, votes_of
@@ -182,7 +182,9 @@ def summarise(rows:list, maps:list, curve, seed:int=0)->dict:
         hits, lesions = sum(r["hits"] for r in positive), sum(r["hits"] + r["misses"] for r in positive)
         summary |= dict(hd95_median=float(np.median([r["hd95"] for r in positive])), lesions=lesions, sensitivity=hits / lesions,
                         false_positives_a_picture=float(np.mean([r["false_positives"] for r in rows])),
-                        sensitivity_at_half_false_positive=sensitivity_at(curve, 0.5))
+                        false_positives_a_picture_over_patients=list(bootstrap([r["false_positives"] for r in rows], [r["patient"] for r in rows], seed=seed)[:3]),
+                        sensitivity_at_half_false_positive=sensitivity_at(curve, 0.5),
+                        sensitivity_at_half_false_positive_over_patients=list(sensitivity_interval(curve, 0.5, [r["patient"] for r in rows], seed=seed)[:3]))
         pixels = [m[2] for m in maps]
         summary |= dict(expected_calibration_error=expected_calibration_error(*zip(*pixels)), brier=brier(*zip(*pixels)))
     if free: summary |= dict(marked_of_tumour_free=sum(r["marked"] for r in free),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MIN_IOU', 'dice', 'iou', 'precision', 'recall', 'outline_distances', 'hd95', 'surface_dice', 'Matches',
            'lesion_overlaps', 'lesion_matches', 'case_metrics', 'Froc', 'froc', 'sensitivity_at', 'Reliability',
-           'reliability', 'expected_calibration_error', 'brier', 'Interval', 'bootstrap']
+           'reliability', 'expected_calibration_error', 'brier', 'Interval', 'bootstrap', 'sensitivity_interval']
 
 # %% ../nbs/15_metrics.ipynb #e5c982aa
 from collections.abc import Callable, Iterable, Sequence
@@ -165,6 +165,7 @@ class Froc(NamedTuple):
     thresholds: np.ndarray
     sensitivity: np.ndarray       # hits / true lesions; NaN if there are none
     false_positives: np.ndarray   # a slice
+    counts: np.ndarray            # (slices, thresholds, 3): hits, misses and false marks of each slice
 
 def froc(probabilities:Iterable, # maps (rows, cols), 0..1
          masks:Iterable,         # the true masks, in the same order
@@ -172,23 +173,26 @@ def froc(probabilities:Iterable, # maps (rows, cols), 0..1
          **rule,                 # min_pixels and min_iou of `lesion_matches`
         )->Froc: # one point for each threshold
     "Sweep the threshold over many slices; takes generators, so that they need not fit into memory."
-    slices, total = 0, np.zeros((len(thresholds), 3))
-    for p, mask in zip(probabilities, masks, strict=True):
-        total += [lesion_matches(p >= t, mask, **rule) for t in thresholds]
-        slices += 1
-    hits, misses, false = total.T
+    counts = [[lesion_matches(p >= t, mask, **rule) for t in thresholds] for p, mask in zip(probabilities, masks, strict=True)]
+    counts = np.array(counts, int).reshape(-1, len(thresholds), 3)
+    return Froc(np.array(thresholds), *_rates(counts.sum(0), len(counts)), counts)
+
+def _rates(total, slices):
+    "Sensitivity and false marks a slice, from sums (..., thresholds, 3) over so many slices."
+    hits, misses, false = np.moveaxis(total, -1, 0)
     lesions = hits + misses
-    sensitivity = np.divide(hits, lesions, out=np.full(len(lesions), np.nan), where=lesions > 0)
-    return Froc(np.array(thresholds), sensitivity, false / max(slices, 1))
+    return np.divide(hits, lesions, out=np.full(lesions.shape, np.nan), where=lesions > 0), false / np.maximum(slices, 1)
 
 # %% ../nbs/15_metrics.ipynb #e322f33b
 def sensitivity_at(curve:Froc,             # from `froc`
                    false_positives:float,  # a slice, at most
                   )->float: # 0..1; 0 if every threshold makes more false marks
     "The best sensitivity that costs no more than so many false positives a slice."
-    if np.isnan(curve.sensitivity).all():
-        return float("nan")
-    return float(curve.sensitivity[curve.false_positives <= false_positives].max(initial=0.0))
+    return float(_best(curve.sensitivity, curve.false_positives, false_positives))
+
+def _best(sensitivity, marks, false_positives):
+    "The best sensitivity (..., thresholds) of those that cost no more; NaN where there are no lesions."
+    return np.where(np.isnan(sensitivity).all(-1), np.nan, np.where(marks <= false_positives, sensitivity, 0).max(-1))
 
 # %% ../nbs/15_metrics.ipynb #b3e33607
 class Reliability(NamedTuple):
@@ -253,5 +257,24 @@ def bootstrap(values:Sequence,             # one number for each case
     if not len(each):
         return Interval(np.nan, np.nan, np.nan, 0, len(defined))
     draws = statistic(each[np.random.default_rng(seed).integers(len(each), size=(samples, len(each)))], axis=1)
-    low, high = np.quantile(draws, (0.025, 0.975), method="inverted_cdf")   # does not interpolate, which inf would not survive
-    return Interval(float(statistic(each)), float(low), float(high), len(each), int((~defined).sum()))
+    return Interval(float(statistic(each)), *_middle(draws), len(each), int((~defined).sum()))
+
+def _middle(draws):
+    "The ends of the middle 95 %; does not interpolate, which inf would not survive."
+    return map(float, np.quantile(draws, (0.025, 0.975), method="inverted_cdf"))
+
+# %% ../nbs/15_metrics.ipynb #1f2910c4
+def sensitivity_interval(curve:Froc,            # from `froc`
+                         false_positives:float, # a slice, at most
+                         patients:Sequence,     # whose slice it is, in the order of the curve's slices
+                         samples:int=2000,      # draws
+                         seed:int=0,
+                        )->Interval: # with its 95 % bounds
+    "`sensitivity_at`, and its 95 % bootstrap interval, drawn over patients."
+    names, whose = np.unique(patients, return_inverse=True)
+    total = np.zeros((len(names), *curve.counts.shape[1:]))
+    np.add.at(total, whose, curve.counts)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), samples)   # how often each patient is drawn
+    draws = _best(*_rates(np.tensordot(drawn, total, 1), (drawn @ np.bincount(whose))[:, None]), false_positives)
+    value = sensitivity_at(curve, false_positives)
+    return Interval(value, *_middle(draws[~np.isnan(draws)] if not np.isnan(value) else [np.nan]), len(names), 0)
