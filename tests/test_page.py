@@ -220,16 +220,22 @@ def wait_for_ink(page, canvas, pixels=1000):
                            arg=[canvas, pixels], timeout=30_000)
 
 
-@needs_browser
-def test_a_whole_ct(visit, tmp_path):
-    "A zip of a series: three planes, wheel and keys, findings, threshold, files; then its slices chosen together."
-    paths = write_series(phantom_volume(slices=16, spacing=(6.0, 2.8)).scan.pixels, tmp_path, np.array([(0, 0, 2.8, 0), (0, 2.8, 0, 0), (6.0, 0, 0, 0), (0, 0, 0, 1.0)]))
+def a_study(folder):
+    "A zip of a CT of 16 slices, and its files in that folder."
+    paths = write_series(phantom_volume(slices=16, spacing=(6.0, 2.8)).scan.pixels, folder, np.array([(0, 0, 2.8, 0), (0, 2.8, 0, 0), (6.0, 0, 0, 0), (0, 0, 0, 1.0)]))
     study = io.BytesIO()
     with zipfile.ZipFile(study, "w") as archive:
         for path in paths: archive.write(path, f"DICOM/{path.name}")
-    expected = Segmenter.load().segment(study.getvalue())
+    return study.getvalue(), paths
+
+
+@needs_browser
+def test_a_whole_ct(visit, tmp_path):
+    "A zip of a series: three planes, wheel and keys, findings, threshold, files; then its slices chosen together."
+    study, paths = a_study(tmp_path)
+    expected = Segmenter.load().segment(study)
     page = visit()
-    upload(page, "my study.zip", study.getvalue())
+    upload(page, "my study.zip", study)
     page.wait_for_selector(".work.volume", timeout=120_000)
     page.wait_for_selector(".lu .status", state="hidden", timeout=30_000)
     first = expected.lesions[0].key_slice + 1
@@ -312,7 +318,7 @@ def test_two_visitors(visit):
 
 @needs_browser
 def test_in_jupyterlab(browser, tmp_path):
-    "The same notebook, in JupyterLab."
+    "The same notebook, in JupyterLab: a picture, then a CT whose slices the wheel turns."
     from lung_unet.widget import free_port
 
     shutil.copy(Path(__file__).parent.parent / "nbs" / "app.ipynb", tmp_path)
@@ -329,6 +335,14 @@ def test_in_jupyterlab(browser, tmp_path):
         page.click(".lu .sample", timeout=60_000)
         shows(page, "sample")
         assert page.locator("tbody tr").count() >= 1
+        upload(page, "my study.zip", a_study(tmp_path / "study")[0])
+        page.wait_for_selector(".work.volume", timeout=120_000)
+        page.wait_for_selector(".lu .status", state="hidden", timeout=30_000)
+        for canvas in ("canvas.found", "canvas[data-plane=coronal]", "canvas[data-plane=sagittal]"): wait_for_ink(page, canvas)
+        first = int(page.input_value(".slice"))
+        page.hover("canvas.found")
+        page.mouse.wheel(0, 100)
+        at_slice(page, "my study", first - 1)
         page.close()
     finally:
         process.terminate()
