@@ -188,7 +188,7 @@ def summarise(rows:list, maps:list, curve, seed:int=0)->dict:
         pixels = [m[2] for m in maps]
         summary |= dict(expected_calibration_error=expected_calibration_error(*zip(*pixels)), brier=brier(*zip(*pixels)))
     if free: summary |= dict(marked_of_tumour_free=sum(r["marked"] for r in free),
-                             marked_share_over_patients=list(bootstrap([float(r["marked"]) for r in free], [r["patient"] for r in free], seed=seed)[:3]))
+                             marked_share_over_patients=_interval(free, lambda r: float(r["marked"]), seed))
     return summary
 
 # %% ../nbs/32_evaluation.ipynb #26fcf40c

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import cv2
@@ -40,6 +41,10 @@ class Tumour:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ScanError(f"A tumour with {name} {getattr(self, name)!r} cannot be drawn: choose {', '.join(allowed[:-1])} or {allowed[-1]}.")
+        for name, low, high in (("diameter_mm", 1, 200), ("hu", -1000, 3000)):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and low <= value <= high):
+                raise ScanError(f"A tumour with {name} {value!r:.40} cannot be drawn: give a number from {low} to {high}.")
 
 @dataclass(frozen=True, eq=False)
 class Phantom:

@@ -306,8 +306,8 @@ def _check_dicom(ds, frames=False):
         raise ScanError(f"The DICOM file is of modality {named}, and the model has only learned CT: "
                         "choose a CT slice of the chest.")
     if not frames and ((_floats(ds, "NumberOfFrames") or (1,))[0] > 1 or kind.startswith(ENHANCED_CT)):
-        raise ScanError("The DICOM file holds several frames and not one slice: "
-                        "export the series as one file a slice, or as enhanced CT, which read_series reads whole.")
+        way = "read it whole, with read_series" if kind.startswith(ENHANCED_CT) else "export the series as one file a slice, or as enhanced CT"
+        raise ScanError(f"The DICOM file holds several frames and not one slice: {way}.")
     _check_size(int(ds.Rows), int(ds.Columns))
 
 # %% ../nbs/00_scan.ipynb #e8b4a095

@@ -144,7 +144,7 @@ def _as_file(x):
     if not isinstance(x, (str, os.PathLike)):
         raise ScanError(f"An object of type {type(x).__name__} is not a scan: pass a path, bytes, a NumPy array or a Scan.")
     path = Path(x)
-    if not path.exists():
+    if x == "" or not path.exists():   # an empty path would be the folder where the program happens to run
         raise ScanError("There is no such file or folder, so nothing was read: check the path.")
     if not path.is_dir() and not path.is_file():
         raise ScanError("This is a device or a pipe, which may never end: save the study to a file first.")
