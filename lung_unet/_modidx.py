@@ -465,6 +465,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                 'lung_unet.scan._unpack_jpeg': ('scan.html#_unpack_jpeg', 'lung_unet/scan.py'),
                                 'lung_unet.scan._upright': ('scan.html#_upright', 'lung_unet/scan.py'),
                                 'lung_unet.scan._window': ('scan.html#_window', 'lung_unet/scan.py'),
+                                'lung_unet.scan.as_path': ('scan.html#as_path', 'lung_unet/scan.py'),
                                 'lung_unet.scan.bundled': ('scan.html#bundled', 'lung_unet/scan.py'),
                                 'lung_unet.scan.hush': ('scan.html#hush', 'lung_unet/scan.py'),
                                 'lung_unet.scan.read_scan': ('scan.html#read_scan', 'lung_unet/scan.py'),

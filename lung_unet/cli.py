@@ -18,7 +18,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from .results import DISCLAIMER, FILE_ENDS, is_result, safe_name
-from .scan import ENDINGS, STDERR, ScanError, bundled, hush, scan_name, sniff
+from .scan import ENDINGS, STDERR, ScanError, as_path, bundled, hush, scan_name, sniff
 from .series import find_series, is_series
 
 # %% ../nbs/51_cli.ipynb #1b2dc2de
@@ -71,7 +71,7 @@ def find_inputs(text:str, # as typed: a file, a folder, or `sample`
     "The files that an input stands for, or the folder itself where it is a CT; `ScanError` where there are none."
     if text == "sample":
         return [bundled("sample.png")]
-    folder = Path(text)
+    folder = as_path(text)
     if not folder.is_dir():
         return [folder]
     kinds = {path: _kind(path) for path in sorted(folder.iterdir())}

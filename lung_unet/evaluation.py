@@ -176,13 +176,12 @@ def summarise(rows:list, maps:list, curve, seed:int=0)->dict:
     positive, free = [r for r in rows if r["true_pixels"]], [r for r in rows if not r["true_pixels"]]
     summary = dict(pictures=len(rows), patients=len({r["patient"] for r in rows}), with_tumour=len(positive), tumour_free=len(free))
     if positive:
-        who = [r["patient"] for r in positive]
         summary |= dict(dice_mean_over_pictures=_mean([r["dice"] for r in positive]), dice_median=float(np.median([r["dice"] for r in positive])))
-        summary |= {f"{m}_over_patients": list(bootstrap([r[m] for r in positive], who, seed=seed)[:3]) for m in ("dice", "iou", "surface_dice")}
+        summary |= {f"{m}_over_patients": _interval(positive, lambda r, m=m: r[m], seed) for m in ("dice", "iou", "surface_dice")}
         hits, lesions = sum(r["hits"] for r in positive), sum(r["hits"] + r["misses"] for r in positive)
         summary |= dict(hd95_median=float(np.median([r["hd95"] for r in positive])), lesions=lesions, sensitivity=hits / lesions,
                         false_positives_a_picture=float(np.mean([r["false_positives"] for r in rows])),
-                        false_positives_a_picture_over_patients=list(bootstrap([r["false_positives"] for r in rows], [r["patient"] for r in rows], seed=seed)[:3]),
+                        false_positives_a_picture_over_patients=_interval(rows, lambda r: r["false_positives"], seed),
                         sensitivity_at_half_false_positive=sensitivity_at(curve, 0.5),
                         sensitivity_at_half_false_positive_over_patients=list(sensitivity_interval(curve, 0.5, [r["patient"] for r in rows], seed=seed)[:3]))
         pixels = [m[2] for m in maps]

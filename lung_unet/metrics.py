@@ -192,7 +192,7 @@ def sensitivity_at(curve:Froc,             # from `froc`
 
 def _best(sensitivity, marks, false_positives):
     "The best sensitivity (..., thresholds) of those that cost no more; NaN where there are no lesions."
-    return np.where(np.isnan(sensitivity).all(-1), np.nan, np.where(marks <= false_positives, sensitivity, 0).max(-1))
+    return np.where(np.isnan(sensitivity).all(-1), np.nan, np.where(marks <= false_positives, sensitivity, 0).max(-1, initial=0))
 
 # %% ../nbs/15_metrics.ipynb #b3e33607
 class Reliability(NamedTuple):
@@ -270,11 +270,14 @@ def sensitivity_interval(curve:Froc,            # from `froc`
                          samples:int=2000,      # draws
                          seed:int=0,
                         )->Interval: # with its 95 % bounds
-    "`sensitivity_at`, and its 95 % bootstrap interval, drawn over patients."
+    "`sensitivity_at`, and its 95 % bootstrap interval, drawn over patients; draws without a lesion are left out. One patient has no interval: NaN."
     names, whose = np.unique(patients, return_inverse=True)
+    if len(whose) != len(curve.counts): raise ValueError(f"The curve is of {len(curve.counts)} slices and {len(whose)} patients were named: name one for each slice.")
+    value = sensitivity_at(curve, false_positives)
+    if np.isnan(value): return Interval(np.nan, np.nan, np.nan, 0, len(names))
+    if len(names) == 1: return Interval(value, np.nan, np.nan, 1, 0)
     total = np.zeros((len(names), *curve.counts.shape[1:]))
     np.add.at(total, whose, curve.counts)
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), samples)   # how often each patient is drawn
     draws = _best(*_rates(np.tensordot(drawn, total, 1), (drawn @ np.bincount(whose))[:, None]), false_positives)
-    value = sensitivity_at(curve, false_positives)
-    return Interval(value, *_middle(draws[~np.isnan(draws)] if not np.isnan(value) else [np.nan]), len(names), 0)
+    return Interval(value, *_middle(draws[~np.isnan(draws)]), len(names), 0)

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .scan import QUIET, SPACING_RANGE, Scan, ScanError, _check_size, _file_bytes, read_scan, scan_name, sniff
+from .scan import QUIET, SPACING_RANGE, Scan, ScanError, _check_size, _file_bytes, as_path, read_scan, scan_name, sniff
 from .series import _files, is_series
 
 # %% ../nbs/14_pairs.ipynb #20cdf212
@@ -199,7 +199,7 @@ def find_pairs(root:str|Path, # a folder in any sensible layout, or a CSV manife
     quiet:bool=True, # no progress bar
     )->Pairs:
     "Every image-mask pair below `root`, its patient where the layout tells, and a report of what was left out."
-    root = Path(root)
+    root = as_path(root)
     if root.is_file() and root.suffix.lower() == ".csv":
         pairs, odd = _from_manifest(root)
         pairs = [p for p in pairs if not is_series(p.image)]
@@ -343,7 +343,7 @@ def _match(cts:dict, masks:list, root:Path)->tuple: # (CT -> mask, odd)
 def find_volumes(root:str|Path, # a folder in any sensible layout, or a CSV manifest
     )->Pairs:
     "Every CT with a mask below `root`, its patient by the names of folders and files, and a report of what was left out."
-    root = Path(root)
+    root = as_path(root)
     if root.is_file() and root.suffix.lower() == ".csv":
         return Pairs(replace(p, patient=p.patient or scan_name(p.image)) for p in _from_manifest(root)[0] if is_series(p.image))
     if not root.is_dir(): raise ScanError(f"{root.name} is neither a folder nor a CSV manifest, so there are no CTs to find: pass the folder that holds CTs and masks.")

@@ -43,7 +43,7 @@ class Tumour:
                 raise ScanError(f"A tumour with {name} {getattr(self, name)!r} cannot be drawn: choose {', '.join(allowed[:-1])} or {allowed[-1]}.")
         for name, low, high in (("diameter_mm", 1, 200), ("hu", -1000, 3000)):
             value = getattr(self, name)
-            if not (isinstance(value, Real) and low <= value <= high):
+            if isinstance(value, bool) or not (isinstance(value, Real) and low <= value <= high):
                 raise ScanError(f"A tumour with {name} {value!r:.40} cannot be drawn: give a number from {low} to {high}.")
 
 @dataclass(frozen=True, eq=False)

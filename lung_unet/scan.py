@@ -6,7 +6,7 @@
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MIN_SIDE', 'SPACING_RANGE', 'MAX_EXTENT', 'LUMA', 'AIR', 'PADDING', 'FORMATS', 'STDERR',
            'QUIET', 'SECONDARY_CAPTURE', 'ENHANCED_CT', 'MODALITIES', 'DEFLATED', 'RLE', 'JPEG_2000', 'JPEG',
            'NO_SPACING', 'UID', 'NUMBER', 'END_OF_JPEG', 'OTHER_FILES', 'PICTURES', 'BARE_DICOM', 'ENDINGS',
-           'ScanError', 'Headers', 'Scan', 'hush', 'sniff', 'scan_name', 'read_scan', 'bundled']
+           'ScanError', 'Headers', 'Scan', 'hush', 'sniff', 'as_path', 'scan_name', 'read_scan', 'bundled']
 
 # %% ../nbs/00_scan.ipynb #5f8a0b1c
 import hashlib
@@ -558,6 +558,11 @@ def _reader(data):
     raise ScanError(f"The file is {what}, which cannot be read as a slice: save the CT slice as PNG, JPEG, TIFF or DICOM.")
 
 # %% ../nbs/00_scan.ipynb #7b27931c
+def as_path(x:str|os.PathLike)->Path:
+    "The path; an empty word, which would be whatever folder the program happens to run in, is refused."
+    if x == "": raise ScanError("The path is empty, so nothing was read: name a file or a folder.")
+    return Path(x)
+
 def _file_bytes(path):
     "The content of a file, or a ScanError about why there is none."
     try:
@@ -579,7 +584,7 @@ def _bytes(x):
     if isinstance(x, (bytes, bytearray, memoryview)):
         return bytes(x)
     if isinstance(x, (str, os.PathLike)):
-        return _file_bytes(Path(x))
+        return _file_bytes(as_path(x))
     raise ScanError(f"An object of type {type(x).__name__} is not a scan: pass a path, bytes, a NumPy array or a Scan.")
 
 # %% ../nbs/00_scan.ipynb #05beffcb

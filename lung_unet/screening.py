@@ -34,7 +34,7 @@ from PIL import Image
 
 from .engine import load_engine
 from .results import DISCLAIMER, Segmentation, plain, safe_name
-from .scan import ENDINGS, ScanError, read_scan, scan_name
+from .scan import ENDINGS, ScanError, as_path, read_scan, scan_name
 from .segmenter import Segmenter
 from .series import Series, _find, _head, _kind, _slices, find_series, is_series, read_series
 
@@ -556,7 +556,7 @@ def screen(root:str|os.PathLike, # archive, looked through to the bottom
            tell:Callable=lambda sentence: None, # called with what is worth a line: the dashboard's address, each failure
           )->Summary:
     "Segment every scan below a folder, once."
-    root, out = Path(root).resolve(), Path(out).resolve()
+    root, out = as_path(root).resolve(), as_path(out).resolve()
     _check(root, out, threshold)
     card = load_engine(model, threads=1).card   # what is wrong with the model is said here, before any worker is started
     options = Options(out, Path(model).resolve() if model else None, threshold or card.threshold, seg, bool(key))

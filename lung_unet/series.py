@@ -27,7 +27,7 @@ import numpy as np
 
 from .scan import (AIR, PADDING, QUIET, Scan, ScanError, _check_deflated, _check_finite, _check_size, _check_spacing, _check_unmasked, _clean_hu,
                             _ends, _floats, _is_capture, _is_colour, _is_deflated, _open_dicom, _pad, _provenance, _rescale, _stored,
-                            _text, _times, scan_name, sniff)
+                            _text, _times, as_path, scan_name, sniff)
 
 # %% ../nbs/01_series.ipynb #1926ad2c
 TOWARDS = 2, 1, 0   # slices run along z (to the head), rows along y (to the back), columns along x (to the left): LPS
@@ -143,8 +143,8 @@ def _as_file(x):
         return _Bytes(bytes(x))
     if not isinstance(x, (str, os.PathLike)):
         raise ScanError(f"An object of type {type(x).__name__} is not a scan: pass a path, bytes, a NumPy array or a Scan.")
-    path = Path(x)
-    if x == "" or not path.exists():   # an empty path would be the folder where the program happens to run
+    path = as_path(x)
+    if not path.exists():
         raise ScanError("There is no such file or folder, so nothing was read: check the path.")
     if not path.is_dir() and not path.is_file():
         raise ScanError("This is a device or a pipe, which may never end: save the study to a file first.")

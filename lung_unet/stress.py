@@ -16,7 +16,7 @@ import numpy as np
 from .batches import Case
 from .intensity import HU_RANGE, calibrate, to_hu, to_input
 from .lungs import lung_field
-from .pairs import Pair, Pairs, truth
+from .pairs import Pair, Pairs, scan_of, truth
 from .scan import read_scan
 from .synthesis import implant
 
@@ -104,7 +104,7 @@ def stressed(pairs:list, # from `find_pairs` or a split; 8-bit pictures
 
 def _stress(pair:Pair, stress, folder:Path, name:str, rng)->Pair:
     "One changed picture and its mask on disk; what the data set documents about the old one no longer holds."
-    gray = (read_scan(pair.image).pixels * 255).round().astype(np.uint8)
+    gray = (scan_of(pair).pixels * 255).round().astype(np.uint8)
     image, mask = stress(gray, truth(pair), rng)
     paths = folder/f"{name}.png", folder/f"{name}_mask.png"
     for path, picture in zip(paths, (image, mask.astype(np.uint8) * 255)): cv2.imwrite(str(path), picture)
