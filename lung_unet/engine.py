@@ -23,7 +23,7 @@ def padded(x:np.ndarray, # float32, (rows, cols), 0 is air
     return np.pad(x, ((0, -rows % multiple), (0, -cols % multiple)))[None, :, :, None].astype(np.float32)
 
 # %% ../nbs/30_engine.ipynb #4104ae30
-REMEMBERED = 100   # kernels; a size of picture needs some forty
+REMEMBERED = 100   # prepared kernels, for a few sizes of picture
 
 class OpenVINOEngine:
     "The fast form of a model, on the CPU."
