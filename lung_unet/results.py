@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from .export import MEASURES, dicom_seg, dicom_sr, nifti
+from .intensity import to_hu
 from .lesions import MIN_PIXELS, Lesion3D, find_lesions, find_lesions_3d, least_voxels, lesion_labels
 from .overlay import contact_sheet, draw_overlay, lesion_label
 from .scan import Scan
@@ -110,11 +111,15 @@ def _check(seg):
 def _measure(seg):
     "The findings of a slice or a volume."
     found = (find_lesions_3d(seg.mask, seg.scan, seg.probability, seg.lungs) if seg.is_volume else
-             find_lesions(seg.mask, seg.probability, seg.scan.spacing))
+             find_lesions(seg.mask, seg.probability, seg.scan.spacing, hu=_trusted_hu(seg), estimate=seg.spacing_used and float(np.mean(seg.spacing_used))))
     if seg.by_hand is None:
         return found
     labels = seg.labels
     return [replace(s, confidence=None) if seg.by_hand[labels == s.id].mean() > 0.5 else s for s in found]
+
+def _trusted_hu(seg):
+    "The picture in HU, or None where no tissues could be told apart in it."
+    return to_hu(seg.scan, seg.calibration) if seg.scan.unit == "HU" or seg.calibration and seg.calibration.method != "fallback" else None
 
 QUICK = {"compress_level": 2}   # of a PNG: much faster than Pillow's own level, and not much larger
 
@@ -175,7 +180,7 @@ def plain(x):
 VOLUME_SCHEMA = "lung_unet.volume/1"
 SCHEMAS = SCHEMA, VOLUME_SCHEMA
 IDENTIFYING = "_uid", "_uids"   # how what leads back to a study in an archive is called in `source`
-LESION_KEYS = "id", "box", "centre", "area_px", "area_mm2", "longest", "perpendicular", "unit", "confidence"
+LESION_KEYS = "id", "box", "centre", "area_px", "area_mm2", "longest", "perpendicular", "unit", "confidence", "rating"
 VOLUME_LESION_KEYS = tuple(f.name for f in fields(Lesion3D))
 
 def describe(seg:Segmentation,

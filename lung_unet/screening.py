@@ -324,7 +324,7 @@ def _lesion_row(item, seg, x):
 # %% ../nbs/40_screening.ipynb #28836862
 SCANS = {"name": str, "path": str, "series_uid": str, "reason": str, "score": float, "findings": int, "slices": int, "rows": int, "cols": int,
          "slice_mm": float, "row_mm": float, "col_mm": float, "threshold": float, "model": str, "warnings": str, "seconds": float}
-LESIONS = {"scan": str, "id": int, "longest": float, "perpendicular": float, "unit": str, "confidence": float, "volume_mm3": float,
+LESIONS = {"scan": str, "id": int, "longest": float, "perpendicular": float, "unit": str, "confidence": float, "rating": float, "volume_mm3": float,
            "area_mm2": float, "mean_hu": float, "solid": float, "side": str, "third": str, "pleura_mm": float, "key_slice": int,
            "x_mm": float, "y_mm": float, "z_mm": float}   # of the centre, LPS
 
