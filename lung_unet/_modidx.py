@@ -774,6 +774,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.widget._under': ('widget.html#_under', 'lung_unet/widget.py'),
                                   'lung_unet.widget.begin_with_visitors': ('widget.html#begin_with_visitors', 'lung_unet/widget.py'),
                                   'lung_unet.widget.brush_of': ('widget.html#brush_of', 'lung_unet/widget.py'),
+                                  'lung_unet.widget.doubt': ('widget.html#doubt', 'lung_unet/widget.py'),
                                   'lung_unet.widget.free_port': ('widget.html#free_port', 'lung_unet/widget.py'),
                                   'lung_unet.widget.guarded': ('widget.html#guarded', 'lung_unet/widget.py'),
                                   'lung_unet.widget.has_seg': ('widget.html#has_seg', 'lung_unet/widget.py'),

@@ -26,6 +26,7 @@ class Card:
     threshold: float = 0.5              # probability from which a pixel is marked
     flips: bool = False                 # answers for a picture and its mirror image are averaged
     levels: dict = field(default_factory=dict)      # "sensitive" and "strict": thresholds beside it, chosen on validation patients
+    band: tuple = ()                    # two probabilities between which readers would disagree most often, chosen on validation patients; empty: unknown
     sha256: dict = field(default_factory=dict)      # file ending -> fingerprint
     provenance: dict = field(default_factory=dict)  # recipe, data, split, metrics, licence: for people
 
@@ -55,8 +56,8 @@ def read_card(model:str|Path)->Card: # `ModelError` where there is none
     if not isinstance(values, dict) or values.pop("schema", None) != "lung_unet.model/1":
         raise ModelError(f"{path.name} is not a model card of lung_unet: run `lung-unet convert` on the .keras file.")
     try:
-        card = Card(**{**values, "hu_range": tuple(map(float, values["hu_range"]))})
-        sound = isinstance(card.sha256, dict) and all(0 < t < 1 for t in (card.threshold, *card.levels.values())) and card.spacing_mm > 0 and card.hu_range[0] < card.hu_range[1] and card.multiple > 0
+        card = Card(**{**values, **{name: tuple(map(float, values.get(name, ()))) for name in ("hu_range", "band")}})
+        sound = isinstance(card.sha256, dict) and all(0 < t < 1 for t in (card.threshold, *card.levels.values())) and (not card.band or 0 <= card.band[0] < card.band[1] <= 1) and card.spacing_mm > 0 and card.hu_range[0] < card.hu_range[1] and card.multiple > 0
     except (TypeError, ValueError, KeyError, IndexError, AttributeError): sound = False
     if not sound: raise ModelError(f"{path.name} holds values that no model can have: run `lung-unet convert` on the .keras file.")
     return card

@@ -8,8 +8,8 @@ __all__ = ['PLANES', 'SIZES', 'RATINGS', 'TYPES', 'LIMIT_MB', 'KEPT', 'KEPT_STUD
            'FRAME_JS', 'MAIN_JS', 'HERE', 'POLICY', 'HEADERS', 'PINGS', 'HARMLESS', 'APP', 'TEMPLATE', 'IDLE', 'LOOK',
            'Brush', 'brush_of', 'Reading', 'own', 'holds', 'thumbnail', 'has_seg', 'picture_message', 'plane_message',
            'mask_message', 'take_away', 'Uploads', 'packed', 'Table', 'Study', 'in_words', 'Desk', 'Session', 'Widget',
-           'levels', 'token_for', 'guarded', 'worth_telling', 'begin_with_visitors', 'with_goodbye', 'free_port',
-           'page_arguments', 'serve']
+           'levels', 'doubt', 'token_for', 'guarded', 'worth_telling', 'begin_with_visitors', 'with_goodbye',
+           'free_port', 'page_arguments', 'serve']
 
 # %% ../nbs/50_widget.ipynb #8a41cb8f
 import base64
@@ -630,7 +630,7 @@ const PAGE = `
         <span class="group ct"><span>Finding</span><button data-step="-1" aria-label="Previous finding">◀</button><button data-step="1" aria-label="Next finding">▶</button></span>
         <span class="group zooms"><span>Zoom</span><button data-zoom="out" aria-label="Zoom out">−</button><button data-zoom="in" aria-label="Zoom in">+</button><button data-zoom="fit">Fit</button></span>
         <span class="group windows"><label for="lu-window">Window</label><select id="lu-window"></select></span>
-        <span class="group layers"><span>Show</span><button data-layer="contour" aria-pressed="true">Contour</button><button data-layer="fill" aria-pressed="true">Fill</button><button data-layer="box" aria-pressed="true">Box</button><button data-layer="heat" aria-pressed="false">Heat map</button><button class="ct" data-layer="cross" aria-pressed="true">Cross</button></span>
+        <span class="group layers"><span>Show</span><button data-layer="contour" aria-pressed="true">Contour</button><button data-layer="fill" aria-pressed="true">Fill</button><button data-layer="box" aria-pressed="true">Box</button><button data-layer="heat" aria-pressed="false">Heat map</button><button data-layer="doubt" aria-pressed="false" hidden>Doubt</button><button class="ct" data-layer="cross" aria-pressed="true">Cross</button></span>
         <span class="group still tools"><span>Correct</span><button data-tool="move" aria-pressed="true">Move</button><button data-tool="add" aria-pressed="false">Add</button><button data-tool="erase" aria-pressed="false">Erase</button><button class="undo" disabled>Undo</button></span>
         <span class="group still brush" hidden><label for="lu-brush">Brush</label><input id="lu-brush" type="range" min="1" max="30" value="6"></span>
       </div>
@@ -677,6 +677,11 @@ function heatLayer(shown) {
       for (let c = 0; c < 3; c++) data[4 * i + c] = HEAT[k][c] * (1 - f) + HEAT[k + 1][c] * f;
       data[4 * i + 3] = 255 * Math.min(p * 3, 0.8);
     }
+  });
+}
+function doubtLayer(shown, [low, high]) {
+  return layer(shown.cols, shown.rows, data => {
+    for (let i = 0; i < shown.probability.length; i++) if (shown.probability[i] >= 255 * low && shown.probability[i] < 255 * high) data.set([86, 180, 233, 140], 4 * i);
   });
 }
 function fillLayer(shown) {
@@ -731,6 +736,7 @@ function drawView(canvas, shown, view, state, found) {
   context.globalAlpha = state.opacity;
   if (state.layers.fill) context.drawImage(shown.fill, 0, 0);
   context.globalAlpha = 1;
+  if (state.layers.doubt) context.drawImage(shown.doubt ??= doubtLayer(shown, state.band), 0, 0);
   for (const lesion of shown.drawn) drawLesion(context, lesion, state, one);
   if (state.layers.contour) shown.loose.forEach(path => stroke(context, path, one, "#e69f00"));
 }
@@ -862,7 +868,7 @@ ANSWERS_JS = r"""
   function arrive({ plane, at, rows, cols }, [pixels, probability, mask]) {
     const s = shown(), was = asked[plane], part = plane === "axial" ? s : s.planes[plane] ??= {};
     delete asked[plane];
-    Object.assign(part, { rows, cols, pixels: numbers(s, pixels), probability, mask, heat: null });
+    Object.assign(part, { rows, cols, pixels: numbers(s, pixels), probability, mask, heat: null, doubt: null });
     part.gray = grayLayer(part, s.shades);
     part.fill = fillLayer(part);
     if (plane === "axial") { s.slice = at; cut(s); caption(s); }
@@ -974,6 +980,7 @@ const WINDOWS = { "lung (-1350 to 150)": [-1350, 150], "soft tissue (-160 to 240
 function controls({ model, tell, state, draw, $, $$, shown, ct }) {
   const press = (buttons, on) => buttons.forEach(button => button.setAttribute("aria-pressed", String(on(button))));
   const make = (tag, text, more = {}) => Object.assign(document.createElement(tag), { textContent: text }, more);
+  Object.assign($("[data-layer=doubt]"), { hidden: !state.band, title: model.get("doubt").text ?? "" });
   $$("[data-layer]").forEach(button => button.onclick = () => {
     state.layers[button.dataset.layer] = !state.layers[button.dataset.layer];
     press([button], () => state.layers[button.dataset.layer]);
@@ -1114,7 +1121,7 @@ function download({ type, name }, bytes) {
 MAIN_JS = r"""
 function render({ model, el }) {
   const { root, $, $$, say, complain } = frame({ model, el });
-  const state = { layers: { contour: true, fill: true, box: true, heat: false, cross: true }, tool: "move", opacity: 0.3, chosen: null };
+  const state = { layers: { contour: true, fill: true, box: true, heat: false, doubt: false, cross: true }, band: model.get("doubt").band, tool: "move", opacity: 0.3, chosen: null };
   const view = { zoom: 1, x: 0, y: 0 };
   let shown = null, waiting = false;
   const tell = message => model.send({ picture: shown?.id, ...message });
@@ -1175,11 +1182,12 @@ class Widget(anywidget.AnyWidget):
     _css = CSS_FRAME + CSS_WORK
     limit_mb = traitlets.Int(LIMIT_MB).tag(sync=True)
     levels = traitlets.Dict().tag(sync=True)   # name -> threshold
+    doubt = traitlets.Dict().tag(sync=True)    # "band": two probabilities, "text": what lies between them; empty where the model's card has none
 
     def __init__(self, segmenter=None, # a `Segmenter`; the bundled model by default
                  **kwargs):
         segmenter = segmenter or Segmenter.load()
-        super().__init__(levels=levels(segmenter.card), **kwargs)
+        super().__init__(levels=levels(segmenter.card), doubt=doubt(segmenter.card), **kwargs)
         self.session = Session(segmenter, lambda message, buffers: self.send(message, buffers=buffers))
         self.on_msg(lambda _, message, buffers: self.session.handle(message, buffers))
 
@@ -1187,6 +1195,12 @@ def levels(card:Card)->dict: # name -> threshold
     "The thresholds that the model's card names; where it names none, half its own and halfway from it to 1."
     between = {"sensitive": round(card.threshold / 2, 2), "strict": round((1 + card.threshold) / 2, 2)} | card.levels
     return {"sensitive": between["sensitive"], "balanced": card.threshold, "strict": between["strict"]}
+
+def doubt(card:Card)->dict: # "band" and "text"; empty where the card has no band
+    "Between which probabilities readers would disagree most often, and how much of what they did disagree on that held."
+    if not card.band: return {}
+    held = card.provenance.get("band_on_test")
+    return {"band": list(card.band), "text": "Where readers would disagree most often." + (f" On test patients this held {held[0]:.0%} of the pixels on which they did." if held else "")}
 
 # %% ../nbs/50_widget.ipynb #5240d7e9
 HERE = "127.0.0.1", "localhost", "::1"   # hosts that only this computer can reach

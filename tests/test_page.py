@@ -20,6 +20,7 @@ from test_bad_input import BAD
 
 from lung_unet.phantom import Tumour, phantom_volume, to_png
 from lung_unet.phantom import chest as phantom
+from lung_unet.scan import bundled
 from lung_unet.segmenter import Segmenter
 from lung_unet.series import write_series
 from lung_unet.widget import Session
@@ -119,6 +120,30 @@ def test_upload_threshold_and_zip(visit):
     expected = Segmenter.load().segment(picture)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(files["my slice_mask.png"]))) > 0, expected.mask)
     assert json.loads(files["my slice.json"])["lesions"] == expected.to_dict()["lesions"]
+
+
+BLUE = """canvas => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let blue = 0;
+    for (let i = 0; i < data.length; i += 4) blue += data[i + 2] > data[i] + 20;
+    return 4 * blue / data.length;
+}"""
+
+
+@needs_browser
+def test_doubt_is_drawn_between_the_two_probabilities_of_the_card(visit):
+    page = visit()
+    page.click(".sample")
+    shows(page, "sample")
+    found = Segmenter.load().segment(bundled("sample.png"))
+    low, high = Segmenter.load().card.band
+    share = ((found.probability >= low) & (found.probability < high)).mean()
+    for layer in ("contour", "box"):
+        page.click(f"[data-layer={layer}]")   # they would lie over it
+    before = page.locator("canvas.found").evaluate(BLUE)
+    page.click("[data-layer=doubt]")
+    page.wait_for_timeout(200)   # until it is drawn
+    assert before < share / 10 and abs(page.locator("canvas.found").evaluate(BLUE) / share - 1) < 0.15
 
 
 @needs_browser
