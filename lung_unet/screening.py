@@ -431,7 +431,7 @@ def _thumbnail(path):
 # %% ../nbs/40_screening.ipynb #62fcc409
 DEATHS = 3   # workers that a scan may cost
 DASK = {"distributed.scheduler.allowed-failures": DEATHS - 1, "distributed.worker.memory.target": False, "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False}
+        "distributed.worker.memory.pause": False, "distributed.worker.profile.enabled": False}
 
 @contextmanager
 def cluster(scheduler:str|None=None, # address; None: this computer

@@ -120,7 +120,7 @@ def _volume(engine, scan:Scan, progress)->dict: # the same
     with ThreadPoolExecutor(engine.streams) as pool:
         for k, _ in enumerate(pool.map(one, range(len(scan.pixels))), 1): progress(k / len(scan.pixels))
     _smooth_slices(probability, step)
-    domes = _spare_domes(probability, scan, engine.card.threshold) if scan.unit == "HU" and scan.spacing else 0
+    domes = _spare_domes(probability, scan, lungs, engine.card.threshold) if scan.unit == "HU" and scan.spacing else 0
     return dict(probability=probability, lungs=lungs, warnings=volume_doubts(scan, calibration, estimate, lungs, domes), **_told(scan, calibration, estimate))
 
 def _used(scan:Scan, estimate)->tuple: # mm, (row, col)
@@ -185,20 +185,21 @@ def _slice_of(scan:Scan, k:int)->Scan:
     return replace(scan, pixels=scan.pixels[k], spacing=scan.spacing and scan.spacing[1:], affine=None, headers=(), warnings=())
 
 # %% ../nbs/31_segmenter.ipynb #61163dc9
-BELOW = 5.0, 15.0   # mm under the lowest slice of a finding, where it is looked whether lung comes again
+BELOW = 5.0, 15.0   # mm under the lowest slice of a finding: what is solid here, and from here to the end of the lungs, is a dome
 SOLID = -200.0      # HU; denser is neither lung nor fat
 RIM = 15.0, 0.01    # mm around a dome, and the probability down to which what hangs together with it is its rim
 DOME = "{} finding(s) above the diaphragm were taken for its dome, because solid tissue goes on below: look there yourself."
 
-def _spare_domes(probability:np.ndarray, scan:Scan, threshold:float)->int: # (slices, rows, cols), in place; how many
+def _spare_domes(probability:np.ndarray, scan:Scan, lungs:np.ndarray, threshold:float)->int: # (slices, rows, cols), in place; how many
     "Set the probability of what goes on below the lungs, and of its rim, to zero."
     labels, count = components(probability >= threshold)[0], 0
+    lowest, highest = np.flatnonzero(lungs.any((1, 2)))[[0, -1]] if lungs.any() else (0, 0)
     for k, box in enumerate(ndimage.find_objects(labels), 1):
         piece = labels[box] == k
-        first, last = (box[0].start - round(mm / scan.spacing[0]) for mm in BELOW)
-        if last < 0 or piece.sum() < least_voxels(scan): continue
-        under = scan.pixels[last:first + 1, *box[1:]][:, piece.any(0)]
-        if np.mean(under > SOLID) > 0.9:
+        first, enough = (box[0].start - round(mm / scan.spacing[0]) for mm in BELOW)
+        if enough < 0 or box[0].start > (lowest + highest) / 2 or piece.sum() < least_voxels(scan): continue
+        under = scan.pixels[min(enough, lowest):first + 1, *box[1:]][:, piece.any(0)] > SOLID
+        if min(under.mean(), under[enough - first - 1:].mean()) > 0.9:
             wide = tuple(slice(max(s.start - round(RIM[0] / mm), 0), s.stop + round(RIM[0] / mm)) for s, mm in zip(box, scan.spacing))
             free = (probability[wide] >= RIM[1]) & np.isin(labels[wide], (0, k))   # other findings stay
             probability[wide][ndimage.binary_propagation(labels[wide] == k, np.ones((3, 3, 3)), free)] = 0
