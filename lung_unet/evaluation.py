@@ -260,11 +260,12 @@ def by_size(lesions:list, # rows of `score_lesions`
 # %% ../nbs/32_evaluation.ipynb #2e2956ff
 def worst(evaluation:Evaluation, pairs:list, # those that were evaluated, in their order
     most:int=10)->list: # pairs
-    "The pictures with a tumour on which it did worst: what was missed altogether before what was found badly, the largest first."
+    "The pictures with a tumour on which it did worst, one of each patient first: what was missed altogether before what was found badly, the largest first."
     unread = {path for path, _ in evaluation.failed}
     scored = zip(evaluation.pictures, (p for p in pairs if p.image not in unread and not is_series(p.image)), strict=True)   # names may repeat, the order does not
     bad = sorted(((r, p) for r, p in scored if r["true_pixels"]), key=lambda rp: (rp[0]["dice"] > 0.1, -rp[0]["true_pixels"]))
-    return [p for _, p in bad[:most]]
+    first = {id(p) for p in {p.patient: p for _, p in reversed(bad)}.values()}   # one picture of each patient before anybody's second
+    return sorted((p for _, p in bad), key=lambda p: id(p) not in first)[:most]
 
 def sheet(segmenter, pairs:list, columns:int=10)->Image.Image:
     "Pictures side by side, found over reference, with the Dice or what was marked where there is no tumour."
@@ -273,7 +274,7 @@ def sheet(segmenter, pairs:list, columns:int=10)->Image.Image:
         seg, true = segmenter.segment(pair.image), truth(pair)
         pictures.append(compare(display_image(seg.scan), seg.mask, true, footer=False))
         overlap = 2 * (seg.mask & true).sum() / max(seg.mask.sum() + true.sum(), 1)
-        captions.append(f"{pair.image.stem}: " + (f"{overlap:.2f}" if true.any() else "marked" if len(seg.lesions) else "nothing marked"))
+        captions.append((f"{overlap:.2f}" if true.any() else "marked" if len(seg.lesions) else "nothing marked") + f", {pair.patient} {pair.image.stem}")
     return contact_sheet(pictures, captions, columns=columns, side=150, legend=LEGEND)
 
 # %% ../nbs/32_evaluation.ipynb #ac318509

@@ -30,7 +30,7 @@ from .series import is_series, read_series
 # %% ../nbs/31_segmenter.ipynb #093a737d
 CONFIDENT = 0.5  # calibrations below this confidence are called uncertain
 
-LUNG_SHARE = 0.03  # of the body; below it hardly any lung is seen (room 04 shows what real slices have)
+LUNG_SHARE = 0.01  # of the body; below it hardly any lung is seen. Slices with a nodule or a tumour have three times as much and more (tutorials/axial)
 
 NOT_AXIAL = "This does not look like an axial CT slice of the chest, and the model has learned nothing else, so the result may mean nothing."
 NO_LUNG = "Hardly any lung is seen in this {}, and the model has only learned axial slices of the chest, so the result may mean nothing."
@@ -42,7 +42,7 @@ def doubts(scan:Scan, calibration, estimate, chest)->list: # sentences; estimate
 
 def volume_doubts(scan:Scan, calibration, estimate, lungs, domes:int)->list: # sentences; lungs: bool, (slices, rows, cols)
     "The same for a CT."
-    odd = [NO_LUNG.format("CT")] if lungs.mean() < LUNG_SHARE / 10 else []
+    odd = [NO_LUNG.format("CT")] if lungs.mean() < LUNG_SHARE / 4 else []
     return [*scan.warnings, *odd, *([DOME.format(domes)] if domes else []), *_estimates(scan, calibration, estimate)]
 
 def _estimates(scan, calibration, estimate)->list:

@@ -1200,7 +1200,8 @@ def doubt(card:Card)->dict: # "band" and "text"; empty where the card has no ban
     "Between which probabilities readers would disagree most often, and how much of what they did disagree on that held."
     if not card.band: return {}
     held = card.provenance.get("band_on_test")
-    return {"band": list(card.band), "text": "Where readers would disagree most often." + (f" On test patients this held {held[0]:.0%} of the pixels on which they did." if held else "")}
+    measured = f" On test patients this held {held[0]:.0%} of the pixels on which they did, on {held[1]:.2g} times their area." if held else ""
+    return {"band": list(card.band), "text": "Between {:.0%} and {:.0%}, where readers would disagree most often.".format(*card.band) + measured}
 
 # %% ../nbs/50_widget.ipynb #5240d7e9
 HERE = "127.0.0.1", "localhost", "::1"   # hosts that only this computer can reach
