@@ -150,7 +150,7 @@ def _predict_one(segmenter, path, name, args):
     _check_free(Path(args.out), name)
     with _bar(path, name) as bar:
         seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold, series=args.series, progress=lambda done: bar.update(done - bar.n))
-    seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg, csv=args.csv)
+    seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg, csv=args.csv, fractional=args.fractional)
     return _row(name, seg), seg.warnings
 
 # %% ../nbs/51_cli.ipynb #396d6c19
@@ -413,6 +413,7 @@ def _predict_options(parser):
                         help="a picture, a DICOM or NPY file, a CT (a folder of DICOM slices, a ZIP of it, NIfTI, NRRD, MHA), a folder of pictures, or the word sample")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for NAME_overlay.png, NAME_mask.png and NAME.json")
     parser.add_argument("--seg", action="store_true", help="write NAME_seg.dcm too, a DICOM segmentation, and NAME_sr.dcm, its measurements as a DICOM SR; the input must be DICOM")
+    parser.add_argument("--fractional", action="store_true", help="the same, and NAME_probability.dcm: the probability as a FRACTIONAL DICOM segmentation")
     parser.add_argument("--csv", action="store_true", help="write NAME_lesions.csv too, a row for each lesion, with the columns and units of the JSON's lesions")
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T",
                         help="mark pixels of at least this probability (the model's own)")

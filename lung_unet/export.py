@@ -204,10 +204,10 @@ def dicom_seg(scan:Scan,         # with headers
     count = 1 if fractional else max(1, len(names), int(marked.max()))
     names = [*names[:count], *[("Marked", "Lesion")] * (count - len(names))]
     stream = io.BytesIO()
+    if not fractional: marked = marked.astype(np.uint8 if count < 256 else np.uint16, copy=False)   # of 600 slices 150 MB
     with QUIET:   # pydicom's warnings quote the header, which names the patient
         check_source(scan)
         frames = np.stack([on_header(marked, scan, ds) for ds in planes(scan)]) if marked.ndim == 3 else marked[None]
-        frames = frames if fractional else frames.astype(np.uint8 if count < 256 else np.uint16)
         try:
             _build(scan, frames, names, model, by_hand, deidentify).save_as(stream, enforce_file_format=True)
         except (ValueError, TypeError, AttributeError) as e:   # whose own words may quote the header

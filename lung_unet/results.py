@@ -92,9 +92,9 @@ class Segmentation:
         "Everything but the pixels, as in the JSON file."
         return describe(self)
 
-    def save(self, folder, name=None, deidentify=False, seg=False, csv=False):
-        "Write NAME_overlay.png, NAME_mask.png (of a volume .nii.gz), with `seg` NAME_seg.dcm and NAME_sr.dcm, with `csv` NAME_lesions.csv, and NAME.json to a folder; returns their paths."
-        return write_files(self, folder, name or ("scan" if deidentify else self.scan.name), deidentify, seg, csv)
+    def save(self, folder, name=None, deidentify=False, seg=False, csv=False, fractional=False):
+        "Write NAME_overlay.png, NAME_mask.png (of a volume .nii.gz), with `seg` NAME_seg.dcm and NAME_sr.dcm, with `fractional` NAME_probability.dcm besides, with `csv` NAME_lesions.csv, and NAME.json to a folder; returns their paths."
+        return write_files(self, folder, name or ("scan" if deidentify else self.scan.name), deidentify, seg, csv, fractional)
 
     def __repr__(self):
         found = ", ".join(f"{x.longest:.0f} x {x.perpendicular:.0f} {x.unit}" for x in self.lesions)
@@ -227,11 +227,13 @@ def as_dicom_seg(seg:Segmentation,
 
 def as_dicom(seg:Segmentation,
              deidentify:bool=False, # see `as_dicom_seg`
+             fractional:bool=False, # the probability as a FRACTIONAL segmentation, too
             )->dict: # end of a file's name -> bytes
     "The SEG, and beside it the measurements of its lesions as a DICOM SR, where there are any."
     data = as_dicom_seg(seg, deidentify)
     measured = {x.id: {key: value for key in MEASURES if (value := getattr(x, key, None)) is not None} for x in seg.lesions if x.unit == "mm"}
-    return {"_seg.dcm": data} | ({"_sr.dcm": dicom_sr(data, measured)} if measured else {})
+    shares = {"_probability.dcm": dicom_seg(seg.scan, seg.probability, [("Expected share of readers", "Lesion")], seg.model, seg.by_hand is not None, deidentify)} if fractional else {}
+    return {"_seg.dcm": data} | ({"_sr.dcm": dicom_sr(data, measured)} if measured else {}) | shares
 
 # %% ../nbs/12_results.ipynb #8db43782
 def as_csv(seg:Segmentation)->str: # lines; the heading alone where there is no lesion
@@ -243,13 +245,14 @@ def as_csv(seg:Segmentation)->str: # lines; the heading alone where there is no 
     return text.getvalue()
 
 # %% ../nbs/12_results.ipynb #3b4aa925
-FILE_ENDS = "_overlay.png", "_mask.png", "_mask.nii.gz", "_seg.dcm", "_sr.dcm", "_lesions.csv", ".json"   # what the files of a result may end in
+FILE_ENDS = "_overlay.png", "_mask.png", "_mask.nii.gz", "_seg.dcm", "_sr.dcm", "_probability.dcm", "_lesions.csv", ".json"   # what the files of a result may end in
 
 def files_of(seg:Segmentation,
              name:str, # what the files begin with
              deidentify:bool=False, # see `describe`
              with_seg:bool=False,   # a DICOM SEG too, and its SR; `ScanError` where the scan did not come from DICOM
              with_csv:bool=False,   # the lesions as a table too
+             fractional:bool=False, # with the SEG, the probability as one, too
              **more, # more keys for the JSON file
             )->dict: # file name -> bytes: overlay, mask (the scan's own size; 0 and 255, in a volume 0 and 1), SEG and SR, table, JSON
     "The files of a result, in memory."
@@ -257,7 +260,7 @@ def files_of(seg:Segmentation,
     text = json.dumps(describe(seg, deidentify) | {"name": name} | more, indent=1, ensure_ascii=False, allow_nan=False)
     mask = seg.mask.astype(np.uint8)
     masks = {"_mask.nii.gz": nifti(mask, seg.scan)} if seg.is_volume else {"_mask.png": _encoded(Image.fromarray(mask * 255), "PNG", **QUICK)}
-    segs = as_dicom(seg, deidentify) if with_seg else {}
+    segs = as_dicom(seg, deidentify, fractional) if with_seg or fractional else {}
     tables = {"_lesions.csv": as_csv(seg).encode()} if with_csv else {}
     files = {"_overlay.png": _encoded(seg.overlay(), "PNG", **QUICK), **masks, **segs, **tables, ".json": (text + "\n").encode()}
     return {name + end: data for end, data in files.items()}
@@ -276,9 +279,10 @@ def write_files(seg:Segmentation,
                 deidentify:bool=False,  # see `describe`
                 with_seg:bool=False,    # see `files_of`
                 with_csv:bool=False,    # see `files_of`
+                fractional:bool=False,  # see `files_of`
                )->list: # paths of the overlay, the mask, the SEG and its SR and the table if asked for, and the JSON
     "Write the files of a result, each whole or not at all."
-    folder, files = Path(folder), files_of(seg, name, deidentify, with_seg, with_csv)
+    folder, files = Path(folder), files_of(seg, name, deidentify, with_seg, with_csv, fractional)
     folder.mkdir(parents=True, exist_ok=True)
     again = is_result(folder / f"{name}.json")
     with TemporaryDirectory(prefix=".lung_unet_", dir=folder) as hidden:

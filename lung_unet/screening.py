@@ -72,7 +72,7 @@ def _sort(path):
     ending = path.suffix.lower()
     if kind == "ZIP" and ending != ".zip" or kind == "gzip" and not path.name.lower().endswith(".nii.gz") or kind == "DICOMDIR":
         return None   # a document, a packed log; the files that a DICOMDIR lists are found by themselves
-    return kind or ("damaged" if ending in ENDINGS - {".gz", ".zip"} else None)
+    return kind or ("damaged" if ending in ENDINGS - {".gz"} or path.name.lower().endswith(".nii.gz") else None)
 
 def _is_broken(file):
     "Does the header of a DICOM file make no sense?"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOWARDS', 'MAX_RATIO', 'MAX_OBLIQUE', 'MAX_TILT', 'MAX_VOXELS', 'MAX_FILE', 'WAYS', 'TAGS', 'DICOMDIR', 'TOLERANCE',
-           'ROUNDING', 'SAME_PLACE', 'FEW', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_PACKING', 'NESTED', 'VOLUMES',
+           'ROUNDING', 'SAME_PLACE', 'STRAYS', 'FEW', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_PACKING', 'NESTED', 'VOLUMES',
            'UNPLACED', 'SPACES', 'MET', 'to_stored', 'stored_affine', 'write_series', 'Series', 'find_series',
            'read_series', 'is_series']
 
@@ -369,7 +369,7 @@ def _choose(found, broken, uid=None):
     meant = [s for s in found if uid in (None, s.uid)]
     if not meant:
         raise ScanError(f"None of the {len(found)} series here has the SeriesInstanceUID that was given: "
-                        "find_series lists those that there are.")
+                        "choose among " + ", ".join(f"{s.uid} ({_many(s.slices, 'slice')})" for s in found[:2]) + (f" and {len(found) - 2} more." if len(found) > 2 else "."))
     if uid is not None and len(meant) > 1:
         raise ScanError(f"{len(meant)} series here, of different patients, studies or folders, share the SeriesInstanceUID that was given, "
                         "or have none: name the folder of the one that is meant.")
@@ -426,6 +426,8 @@ def _fault(slices):
     return None
 
 # %% ../nbs/01_series.ipynb #b6bf22bf
+STRAYS = 3   # such as localisers, that a short series may hold besides; of a long one a tenth
+
 def _same_grid(slices):
     "Those slices of a series that share size, pixel spacing and orientation, and sentences; refuses a mixture."
     lost = sum(s.axes is None or s.position is None or s.pixel is None for s in slices)
@@ -437,11 +439,11 @@ def _same_grid(slices):
         group = next((g for g in groups if _alike(g[0], s)), None)
         group.append(s) if group else groups.append([s])
     best = max(groups, key=len)
-    if 2 * len(best) <= len(slices) and len(groups) > 1:
+    left = len(slices) - len(best)
+    if left > max(STRAYS, len(slices) // 10):
         sizes = sorted({"{} x {}".format(*g[0].size) for g in groups})
         what = f"sizes ({', '.join(sizes[:4])})" if len(sizes) > 1 else "orientations or pixel spacings"
-        raise ScanError(f"The series mixes {len(slices)} slices of different {what}, and none is the most of it: put each volume into a folder of its own.")
-    left = len(slices) - len(best)
+        raise ScanError(f"The series mixes {len(slices)} slices of different {what}, too many to leave some out: put each volume into a folder of its own.")
     return best, (f"Left out: {_many(left, 'slice')} of another size, pixel spacing or orientation.",) if left else ()
 
 def _alike(a, b):

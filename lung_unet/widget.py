@@ -898,7 +898,7 @@ ANSWERS_JS = r"""
   }
   function key(event) {
     if (event.key in KEYS) step(KEYS[event.key]);
-    else if (event.key in STEPS) $(`[data-step="${STEPS[event.key]}"]`).click();
+    else if (event.key.toLowerCase() in STEPS) $(`[data-step="${STEPS[event.key.toLowerCase()]}"]`).click();
     else return;
     event.preventDefault();
   }
