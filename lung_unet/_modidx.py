@@ -396,6 +396,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'lung_unet.results.Segmentation.to_dict': ('results.html#segmentation.to_dict', 'lung_unet/results.py'),
                                    'lung_unet.results._check': ('results.html#_check', 'lung_unet/results.py'),
                                    'lung_unet.results._encoded': ('results.html#_encoded', 'lung_unet/results.py'),
+                                   'lung_unet.results._mark_specks': ('results.html#_mark_specks', 'lung_unet/results.py'),
                                    'lung_unet.results._measure': ('results.html#_measure', 'lung_unet/results.py'),
                                    'lung_unet.results._trusted_hu': ('results.html#_trusted_hu', 'lung_unet/results.py'),
                                    'lung_unet.results.as_csv': ('results.html#as_csv', 'lung_unet/results.py'),

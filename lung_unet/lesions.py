@@ -44,13 +44,13 @@ def components(mask:np.ndarray, # (rows, cols) or (slices, rows, cols), bool
                min_pixels:int=1, # smaller ones are left out
               )->tuple: # labels of the same shape, 0 outside and 1, 2, ... inside; sizes in pixels, sizes[0] belonging to label 1
     "The pieces of a mask, pixels being neighbours by side or corner (voxels by side, edge or corner)."
-    if not np.any(mask): return np.zeros(np.shape(mask), np.uint16), np.zeros(0, int)
+    if not np.any(mask): return np.zeros(np.shape(mask), np.uint8), np.zeros(0, int)
     box = _marked_box(mask)            # a small part of most volumes
     pieces, n = ndimage.label(mask[box], np.ones((3,) * np.ndim(mask), int))
     sizes = np.bincount(pieces.ravel(), minlength=n + 1)
     keep = sizes >= min_pixels
     keep[0] = False
-    labels = np.zeros(np.shape(mask), np.uint16 if keep.sum() < 2**16 else np.int32)   # of a CT of 600 slices 300 MB rather than 600
+    labels = np.zeros(np.shape(mask), next(kind for kind in (np.uint8, np.uint16, np.int32) if keep.sum() < np.iinfo(kind).max))   # of a CT of 600 slices 150 MB rather than 600
     labels[box] = (np.cumsum(keep) * keep)[pieces]
     return labels, sizes[keep]
 

@@ -219,11 +219,14 @@ def as_dicom_seg(seg:Segmentation,
     "The mask as a BINARY DICOM segmentation, a segment for each lesion; `ScanError` where the scan did not come from DICOM."
     labels = seg.labels
     names = [(f"Lesion {x.id}", "Lesion" if x.unit != "mm" else "Nodule" if x.longest <= 30 else "Mass") for x in seg.lesions]
-    specks = seg.mask & (labels == 0)
-    if specks.any():
-        names.append(("Marked, too small to count", "Lesion"))
-        labels[specks] = len(names)
+    if _mark_specks(labels, seg.mask, len(names) + 1): names.append(("Marked, too small to count", "Lesion"))
     return dicom_seg(seg.scan, labels, names, seg.model, seg.by_hand is not None, deidentify)
+
+def _mark_specks(labels, mask, value):
+    "Give a value, in place, to what is marked and belongs to no lesion; was there any?"
+    specks = mask & (labels == 0)
+    labels[specks] = value
+    return specks.any()
 
 def as_dicom(seg:Segmentation,
              deidentify:bool=False, # see `as_dicom_seg`
@@ -258,7 +261,7 @@ def files_of(seg:Segmentation,
     "The files of a result, in memory."
     name = safe_name(name)
     text = json.dumps(describe(seg, deidentify) | {"name": name} | more, indent=1, ensure_ascii=False, allow_nan=False)
-    mask = seg.mask.astype(np.uint8)
+    mask = seg.mask.view(np.uint8)   # no copy: of a CT of 600 slices 150 MB
     masks = {"_mask.nii.gz": nifti(mask, seg.scan)} if seg.is_volume else {"_mask.png": _encoded(Image.fromarray(mask * 255), "PNG", **QUICK)}
     segs = as_dicom(seg, deidentify, fractional) if with_seg or fractional else {}
     tables = {"_lesions.csv": as_csv(seg).encode()} if with_csv else {}
