@@ -130,7 +130,7 @@ def _item(source, uid, root, key, # b"": none
          )->Item:
     "A source with its name."
     paths = source.paths if isinstance(source, Series) else (source,)
-    place = Path(os.path.commonpath([path.parent for path in paths])) if isinstance(source, Series) else source
+    place = paths[0] if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
     path = place.relative_to(root).as_posix()
     digest = _digest(f"{path}\n{uid}", key)
     first = "scan" if key else safe_name(scan_name(place)).encode()[:60].decode(errors="ignore")
