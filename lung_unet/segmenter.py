@@ -42,7 +42,7 @@ def doubts(scan:Scan, calibration, estimate, chest)->list: # sentences; estimate
 
 def volume_doubts(scan:Scan, calibration, estimate, lungs, domes:int)->list: # sentences; lungs: bool, (slices, rows, cols)
     "The same for a CT."
-    odd = [NO_LUNG.format("CT")] if lungs.mean() < LUNG_SHARE / 4 else []
+    odd = [NO_LUNG.format("CT")] if lungs.mean() < LUNG_SHARE / 4 else []   # of all voxels, air around the body included
     return [*scan.warnings, *odd, *([DOME.format(domes)] if domes else []), *_estimates(scan, calibration, estimate)]
 
 def _estimates(scan, calibration, estimate)->list:

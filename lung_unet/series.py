@@ -440,7 +440,7 @@ def _same_grid(slices):
         group.append(s) if group else groups.append([s])
     best = max(groups, key=len)
     left = len(slices) - len(best)
-    if left > max(STRAYS, len(slices) // 10):
+    if left >= len(best) or left > max(STRAYS, len(slices) // 10):
         sizes = sorted({"{} x {}".format(*g[0].size) for g in groups})
         what = f"sizes ({', '.join(sizes[:4])})" if len(sizes) > 1 else "orientations or pixel spacings"
         raise ScanError(f"The series mixes {len(slices)} slices of different {what}, too many to leave some out: put each volume into a folder of its own.")
