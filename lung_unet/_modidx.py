@@ -216,6 +216,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'lung_unet.lungs._dark': ('lungs.html#_dark', 'lung_unet/lungs.py'),
                                  'lung_unet.lungs._disc': ('lungs.html#_disc', 'lung_unet/lungs.py'),
                                  'lung_unet.lungs._enlarge': ('lungs.html#_enlarge', 'lung_unet/lungs.py'),
+                                 'lung_unet.lungs._is_lung': ('lungs.html#_is_lung', 'lung_unet/lungs.py'),
                                  'lung_unet.lungs._lungs': ('lungs.html#_lungs', 'lung_unet/lungs.py'),
                                  'lung_unet.lungs._outside': ('lungs.html#_outside', 'lung_unet/lungs.py'),
                                  'lung_unet.lungs._sides': ('lungs.html#_sides', 'lung_unet/lungs.py'),
