@@ -65,9 +65,9 @@ def random_affine(case:Case, size:int, rng:np.random.Generator, spacing:float=MO
     return np.column_stack([turn, centre - turn @ np.full(2, (size - 1) / 2)])
 
 # %% ../nbs/20_batches.ipynb #8a74b02a
-def random_part(case:Case, rng:np.random.Generator, least:int=64)->Case:
-    "A part of a picture, of `least` pixels a side or more, anywhere in it."
-    sides = [int(rng.integers(min(least, n), n + 1)) for n in case.image.shape]
+def random_part(case:Case, rng:np.random.Generator)->Case:
+    "A part of a picture, of half of each side or more, anywhere in it."
+    sides = [int(rng.integers(n // 2, n + 1)) for n in case.image.shape]
     there = tuple(slice(low := int(rng.integers(n - side + 1)), low + side) for n, side in zip(case.image.shape, sides))
     return replace(case, image=case.image[there], target=case.target[there], marked=np.argwhere(case.target[there]))
 
@@ -109,10 +109,11 @@ def random_text(x:np.ndarray, rng:np.random.Generator)->None:
 # %% ../nbs/20_batches.ipynb #e97dfd11
 def crop(case:Case, size:int, rng:np.random.Generator,
     spacing:float=MODEL_SPACING, # mm a pixel of the crop, on average
-    unknown_scale:float=UNKNOWN_SCALE # see `random_scale`
+    unknown_scale:float=UNKNOWN_SCALE, # see `random_scale`
+    parts:float=0 # share of the whole slices of which a part is taken, as of every small picture
     )->tuple: # (image, target), float32 (size, size)
     "One augmented crop; the target is the share of readers, or `IGNORE` beyond the edge."
-    if max(case.image.shape) <= CROP_SIDE: case = random_part(case, rng)
+    if max(case.image.shape) <= CROP_SIDE or parts and rng.random() < parts: case = random_part(case, rng)
     affine = random_affine(case, size, rng, spacing, unknown_scale)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     image = cv2.warpAffine(case.image, affine, (size, size), flags=flags, borderValue=0).astype(np.float32) / 255
@@ -142,10 +143,11 @@ def batch(sampler:Sampler, k:int, size:int, count:int, seed:int,
     change=lambda case, rng: case, # what happens to a case before it is cut, such as one more tumour
     spacing:float=MODEL_SPACING, # mm a pixel
     unknown_scale:float=UNKNOWN_SCALE, # see `random_scale`
+    parts:float=0, # see `crop`
     )->tuple: # (images, targets), float32 (count, size, size, 1)
     "Batch number `k`."
     rng = np.random.default_rng((seed, k))
-    crops = [crop(change(sampler(rng), rng), size, rng, spacing, unknown_scale) for _ in range(count)]
+    crops = [crop(change(sampler(rng), rng), size, rng, spacing, unknown_scale, parts) for _ in range(count)]
     return tuple(np.stack(arrays)[..., None] for arrays in zip(*crops))
 
 # %% ../nbs/20_batches.ipynb #393cdcc2
@@ -159,14 +161,15 @@ def batches(cases:list, # from `load_cases`
     change=lambda case, rng: case, # see `batch`
     spacing:float=MODEL_SPACING, # mm a pixel
     unknown_scale:float=UNKNOWN_SCALE, # see `random_scale`
+    parts:float=0, # see `crop`
     ahead:int=4, # batches made beforehand, in threads
     ): # yields (k, images, targets)
     "Augmented batches from number `start` on; the next few are made while the network works."
     sampler, k = Sampler(cases, shares), start
     with ThreadPoolExecutor(2) as pool:
-        queue = [pool.submit(batch, sampler, k + i, size, count, seed, change, spacing, unknown_scale) for i in range(ahead)]
+        queue = [pool.submit(batch, sampler, k + i, size, count, seed, change, spacing, unknown_scale, parts) for i in range(ahead)]
         while stop is None or k < stop:
             ready = queue.pop(0).result()
-            queue.append(pool.submit(batch, sampler, k + ahead, size, count, seed, change, spacing, unknown_scale))
+            queue.append(pool.submit(batch, sampler, k + ahead, size, count, seed, change, spacing, unknown_scale, parts))
             yield k, *ready
             k += 1
