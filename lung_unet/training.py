@@ -95,7 +95,7 @@ THIRD = Recipe(spacing=0.85, steps=3500, learning_rate=4e-4, warmup=100, ema=0.9
                shares=dict(luna16_slices=0.38, lidc_crops=0.22, msd_slices=0.28, normal_slices=0.06, normal_screenshots=0.06))
 FOURTH = Recipe(spacing=0.85, steps=30_000, learning_rate=7e-4, seed=2044, unknown_scale=0.2, synthetic=0.35, validate_every=1500, validation_cases=240,
                 shares=dict(luna16_slices=0.39, lidc_crops=0.21, msd_slices=0.28, normal_slices=0.07, normal_screenshots=0.05))
-FIFTH = Recipe(spacing=0.85, count=16, steps=24_000, learning_rate=6e-4, seed=2046, unknown_scale=0.2, parts=0.3, synthetic=0.35, validate_every=4000, validation_cases=240,
+FIFTH = Recipe(spacing=0.85, count=24, steps=18_000, learning_rate=8e-4, seed=2046, unknown_scale=0.2, parts=0.3, synthetic=0.35, validate_every=6000, validation_cases=240,
                shares=dict(luna16_slices=0.40, lidc_crops=0.20, msd_slices=0.28, normal_slices=0.07, normal_screenshots=0.05))
 RUNS = {"first": FIRST, "second": SECOND, "third": THIRD, "fourth": FOURTH, "fifth": FIFTH}   # the last one ships
 BLENDS = {"fourth": {"second": 0.3, "third": 0.7}}   # a run that starts from the mean of several ends; any other starts from the end of the one before
