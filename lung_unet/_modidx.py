@@ -179,6 +179,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'lung_unet.intensity._to_8_bits': ('intensity.html#_to_8_bits', 'lung_unet/intensity.py'),
                                      'lung_unet.intensity._usual': ('intensity.html#_usual', 'lung_unet/intensity.py'),
                                      'lung_unet.intensity.calibrate': ('intensity.html#calibrate', 'lung_unet/intensity.py'),
+                                     'lung_unet.intensity.calm': ('intensity.html#calm', 'lung_unet/intensity.py'),
+                                     'lung_unet.intensity.grain': ('intensity.html#grain', 'lung_unet/intensity.py'),
                                      'lung_unet.intensity.to_hu': ('intensity.html#to_hu', 'lung_unet/intensity.py'),
                                      'lung_unet.intensity.to_input': ('intensity.html#to_input', 'lung_unet/intensity.py')},
             'lung_unet.lesions': { 'lung_unet.lesions.Lesion': ('lesions.html#lesion', 'lung_unet/lesions.py'),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HU_RANGE', 'TISSUES', 'EDGES', 'JUNK', 'BORDER', 'PSEUDO', 'PSEUDO_CROP', 'CROP_SIDE', 'PIXELS', 'STEP', 'RATIO',
-           'LOGIT', 'Calibration', 'to_input', 'calibrate', 'to_hu']
+           'LOGIT', 'ALIKE', 'Calibration', 'to_input', 'calibrate', 'to_hu', 'grain', 'calm']
 
 # %% ../nbs/02_intensity.ipynb #6d9e2aec
 from dataclasses import dataclass
@@ -203,3 +203,19 @@ def to_hu(scan:Scan, # gray or HU
     if scan.unit == "HU": return scan.pixels
     c = calibration or calibrate(scan)
     return np.float32(c.low) + np.float32(c.high - c.low) * scan.pixels
+
+# %% ../nbs/02_intensity.ipynb #027b5697
+ALIKE = 9.0   # times the standard deviation of the noise
+
+def grain(x:np.ndarray # float32, (rows, cols)
+         )->float:
+    "The standard deviation of the noise, in units of `x`."
+    rows, cols = x.shape
+    middle = x[rows // 5:rows - rows // 5, cols // 5:cols - cols // 5]
+    return float(np.median(np.abs(cv2.filter2D(middle, -1, np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])))) / .6745 / 6)
+
+def calm(x:np.ndarray # float32, (rows, cols)
+        )->np.ndarray: # the same
+    "The picture with less grain and the same edges."
+    noise = grain(x)
+    return cv2.bilateralFilter(x, 5, ALIKE * noise, 1.5) if noise > 0 else x

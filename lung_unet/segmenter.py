@@ -20,7 +20,7 @@ from scipy import ndimage
 from .axial import looks_axial
 from .engine import load_engine
 from .geometry import AIR, resample, restore
-from .intensity import calibrate, to_hu, to_input
+from .intensity import calibrate, calm, to_hu, to_input
 from .lesions import components, least_voxels
 from .lungs import estimate_spacing, find_chest, lung_region, lung_share
 from .results import Segmentation
@@ -176,7 +176,7 @@ def _probability(engine, hu, chest, spacing, ways)->np.ndarray: # float32, (rows
     "The network's answer in the lungs and their borders, zero elsewhere; in all of a picture that shows no lung, or of a crop."
     region = lung_region(chest, spacing) if lung_share(chest) > 0 else np.ones(hu.shape, bool)
     box, probability = _box_around(region, CONTEXT / np.array(spacing)), np.zeros(hu.shape, np.float32)
-    inputs = to_input(resample(hu[box], spacing, engine.card.spacing_mm), engine.card.hu_range)
+    inputs = calm(to_input(resample(hu[box], spacing, engine.card.spacing_mm), engine.card.hu_range))
     around = AIR if np.isnan(lung_share(chest)) else 0
     answers = [engine(np.pad(inputs[:, ::way], around))[:, ::way] for way in ways]
     answer = sum(answers)[around:around + inputs.shape[0], around:around + inputs.shape[1]] / len(answers)
