@@ -30,7 +30,7 @@ from .series import is_series, read_series
 # %% ../nbs/31_segmenter.ipynb #093a737d
 CONFIDENT = 0.5  # calibrations below this confidence are called uncertain
 
-LUNG_SHARE = 0.01  # of the body; below it hardly any lung is seen. Slices with a nodule or a tumour have three times as much and more (tutorials/axial)
+LUNG_SHARE = 0.006 # of the body; below it hardly any lung is seen. Slices with a nodule or a tumour have nearly three times as much and more (tutorials/axial)
 
 NOT_AXIAL = "This does not look like an axial CT slice of the chest, and the model has learned nothing else, so the result may mean nothing."
 NO_LUNG = "Hardly any lung is seen in this {}, and the model has only learned axial slices of the chest, so the result may mean nothing."
