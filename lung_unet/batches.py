@@ -67,7 +67,7 @@ def random_affine(case:Case, size:int, rng:np.random.Generator, spacing:float=MO
 # %% ../nbs/20_batches.ipynb #8a74b02a
 def random_part(case:Case, rng:np.random.Generator)->Case:
     "A part of a picture, of half of each side or more, anywhere in it."
-    sides = [int(rng.integers(n // 2, n + 1)) for n in case.image.shape]
+    sides = [int(rng.integers(max(n // 2, 1), n + 1)) for n in case.image.shape]
     there = tuple(slice(low := int(rng.integers(n - side + 1)), low + side) for n, side in zip(case.image.shape, sides))
     return replace(case, image=case.image[there], target=case.target[there], marked=np.argwhere(case.target[there]))
 

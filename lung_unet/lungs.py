@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from .intensity import CROP_SIDE
 
@@ -46,18 +47,22 @@ def _enlarge(mask:np.ndarray, shape)->np.ndarray: # bool
     return cv2.resize(mask.astype(np.uint8) * 255, tuple(shape)[::-1], interpolation=cv2.INTER_LINEAR) > 127
 
 # %% ../nbs/04_lungs.ipynb #226837d5
-def _is_lung(hu:np.ndarray, piece:np.ndarray)->bool:
-    "Is a dark piece lung, by its density and by the vessels in it: two islands or more, neither of a pixel or two nor large?"
-    if not -950 < np.median(hu[piece]) < -600 or np.mean(hu[piece] < hu.min() + 25) > .1: return False
+def _as_dense_as_lung(hu:np.ndarray, piece:np.ndarray)->bool:
+    "Has a piece the density of lung, and is it not simply the darkest there is?"
+    return -950 < np.median(hu[piece]) < -600 and np.mean(hu[piece] < hu.min() + 25) < .1
+
+def _has_vessels(hu:np.ndarray, piece:np.ndarray)->bool:
+    "Are there islands of tissue in a piece, two or more, neither of a pixel or two nor large?"
     labels, areas, touching = _components(~piece)
     islands = 1 + np.flatnonzero((~touching & (areas > 2) & (areas < .05 * hu.size))[1:])
-    return sum(hu[labels == i].max() > -350 for i in islands) > 1
+    return np.sum(ndimage.maximum(hu, labels, islands) > -350) > 1
 
 def _outside(hu:np.ndarray, dark:np.ndarray)->np.ndarray: # bool
     "Air around the body, in the small copy."
     if max(hu.shape) <= CROP_SIDE: return np.zeros(hu.shape, bool)
     labels, areas, touching = _components(dark)
-    for i in np.flatnonzero(touching & (areas > .02 * hu.size)): touching[i] = not _is_lung(hu, labels == i)
+    maybe = [i for i in np.flatnonzero(touching & (areas > .02 * hu.size)) if _as_dense_as_lung(hu, labels == i)]
+    if any(_has_vessels(hu, labels == i) for i in maybe): touching[maybe] = False
     return touching[labels]
 
 def _body(hu:np.ndarray, dark:np.ndarray)->np.ndarray: # bool
@@ -149,13 +154,13 @@ BY_LUNGS = (5.686, -.366, -.392, .405, -.227)  # a0: log mm; the others: powers 
 BY_BODY = (5.738, -.304)                       # a0, power of B2
 CROP_MM = 0.7                                  # mm; the crops of LIDC-IDRI have 0.46 to 0.98
 PART = .77                                     # of a chest whose lungs run out of the picture, what is seen of its sides
-SPREADS = {"lungs": .10, "body": .12, "part": .2, "crop": .2, "none": .3}   # 1 sigma of the log ratio on validation patients, guesses for the last two
+SPREADS = {"lungs": .10, "body": .12, "part of a chest": .2, "crop": .2, "none": .3}   # 1 sigma of the log ratio on validation patients (of a part: in parts of their slices), guesses for the last two
 
 @dataclass(frozen=True)
 class SpacingEstimate:
     "How many mm a pixel must be, judged from what is seen."
     mm: float      # mm a pixel, rows and columns alike
-    method: str    # "lungs" (and body), "body", "part" of a chest, "crop" or "none"
+    method: str    # "lungs" (and body), "body", "part of a chest", "crop" or "none"
     spread: float  # 1 sigma of log(estimated / true)
 
 # %% ../nbs/04_lungs.ipynb #f68fb09c
@@ -173,5 +178,5 @@ def estimate_spacing(chest:Chest)->SpacingEstimate:
     lengths, powers = np.array(_sides(inside), float), BY_BODY
     if method == "lungs": lengths, powers = np.array([*lengths, *_sides(lungs), np.sqrt(lungs.sum())]), BY_LUNGS
     log_mm = powers[0] - np.log(lengths[0]) + np.dot(powers[1:], np.log(lengths[1:] / lengths[0]))
-    if any(side.any() for side in (lungs[0], lungs[-1], lungs[:, 0], lungs[:, -1])): method, log_mm = "part", log_mm + np.log(PART)
+    if any(side.any() for side in (lungs[0], lungs[-1], lungs[:, 0], lungs[:, -1])): method, log_mm = "part of a chest", log_mm + np.log(PART)
     return SpacingEstimate(float(np.exp(log_mm) / chest.shrink), method, SPREADS[method])

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from .axial import looks_axial
 from .engine import load_engine
-from .geometry import AIR, resample, restore
+from .geometry import AIR_AROUND, resample, restore
 from .intensity import calibrate, calm, to_hu, to_input
 from .lesions import components, least_voxels
 from .lungs import estimate_spacing, find_chest, lung_region, lung_share
@@ -173,14 +173,14 @@ def _box_around(region:np.ndarray, margin)->tuple: # slices of rows and cols; ma
     return tuple(slice(max(e[0] - round(m), 0), e[-1] + 1 + round(m)) for e, m in zip(edges, margin))
 
 def _probability(engine, hu, chest, spacing, ways)->np.ndarray: # float32, (rows, cols); ways: from `looks`
-    "The network's answer in the lungs and their borders, zero elsewhere; in all of a picture that shows no lung, or of a crop."
+    "The network's answer in the lungs and their borders, zero elsewhere; in all of a picture that shows no lung, or of a crop, which is shown with air around it."
     region = lung_region(chest, spacing) if lung_share(chest) > 0 else np.ones(hu.shape, bool)
     box, probability = _box_around(region, CONTEXT / np.array(spacing)), np.zeros(hu.shape, np.float32)
-    inputs = calm(to_input(resample(hu[box], spacing, engine.card.spacing_mm), engine.card.hu_range))
-    around = AIR if np.isnan(lung_share(chest)) else 0
-    answers = [engine(np.pad(inputs[:, ::way], around))[:, ::way] for way in ways]
-    answer = sum(answers)[around:around + inputs.shape[0], around:around + inputs.shape[1]] / len(answers)
-    probability[box] = restore(answer, hu[box].shape) * region[box]
+    around = AIR_AROUND if np.isnan(lung_share(chest)) else 0
+    x = np.pad(calm(to_input(resample(hu[box], spacing, engine.card.spacing_mm), engine.card.hu_range)), around)
+    there = tuple(slice(around, n - around) for n in x.shape)
+    answer = sum(engine(x[:, ::way])[:, ::way] for way in ways) / len(ways)
+    probability[box] = restore(answer[there], hu[box].shape) * region[box]
     return probability
 
 # %% ../nbs/31_segmenter.ipynb #aa87caa6

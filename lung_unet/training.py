@@ -23,7 +23,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .batches import UNKNOWN_SCALE, Case, batches, load_cases
-from .geometry import AIR, MODEL_SPACING, resample, restore
+from .geometry import AIR_AROUND, MODEL_SPACING, resample, restore
 from .intensity import CROP_SIDE
 from .losses import segmentation_loss
 from .metrics import dice
@@ -118,12 +118,11 @@ def learning_rate(recipe:Recipe, k:int)->float: # step, from 0
 def predict_case(model:keras.Model, case:Case, spacing:float=MODEL_SPACING # mm a pixel of the network's grid
     )->np.ndarray: # float32, (rows, cols), 0..1
     "The probability of one whole picture, on its own grid; around a crop lies air, as in a batch."
-    x = resample(case.image.astype(np.float32) / 255, (case.spacing, case.spacing), spacing)
-    around = AIR if max(case.image.shape) <= CROP_SIDE else 0
-    there = tuple(slice(around, around + n) for n in x.shape)
-    padded = np.pad(x, [(around, around + -(n + 2 * around) % 64) for n in x.shape])
-    p = np.asarray(model.predict_on_batch(padded[None, :, :, None]))[0, :, :, 0]
-    return restore(p[there], case.image.shape)
+    around = AIR_AROUND if max(case.image.shape) <= CROP_SIDE else 0
+    x = np.pad(resample(case.image.astype(np.float32) / 255, (case.spacing, case.spacing), spacing), around)
+    padded = np.pad(x, [(0, -n % 64) for n in x.shape])[None, :, :, None]
+    there = tuple(slice(around, n - around) for n in x.shape)
+    return restore(np.asarray(model.predict_on_batch(padded))[0, :, :, 0][there], case.image.shape)
 
 # %% ../nbs/24_training.ipynb #7cf175a6
 def validate(model:keras.Model, cases:list, spacing:float=MODEL_SPACING, threshold:float=0.5)->dict: # "score", "marked", one Dice a source
