@@ -115,6 +115,22 @@ class Chest:
         "Both lungs on the picture's own pixels."
         return _enlarge(self.lungs, self.shape)
 
+    @property
+    def open(self)->bool:
+        "Does a lung run out of the picture?"
+        return any(side.any() for side in (self.lungs[0], self.lungs[-1], self.lungs[:, 0], self.lungs[:, -1]))
+
+    @property
+    def on_its_side(self)->bool:
+        "Is it taller than wide, which only a chest is that was turned by a right angle? Of a part, or with little lung, nobody can say."
+        _, _, width, height = cv2.boundingRect(self.body.astype(np.uint8))
+        return max(self.shape) > CROP_SIDE and not self.open and self.lungs.sum() > .125 * self.body.sum() and height > 1.05 * width
+
+    @property
+    def turned(self)->"Chest":
+        "The same, turned by a right angle as `np.rot90` does."
+        return Chest(np.rot90(self.body).copy(), np.rot90(self.lungs).copy(), self.shape[::-1])
+
 def find_chest(hu:np.ndarray # HU, (rows, cols)
               )->Chest:
     "Body and lungs, with vessels, nodules and masses inside the lungs filled."
@@ -178,5 +194,5 @@ def estimate_spacing(chest:Chest)->SpacingEstimate:
     lengths, powers = np.array(_sides(inside), float), BY_BODY
     if method == "lungs": lengths, powers = np.array([*lengths, *_sides(lungs), np.sqrt(lungs.sum())]), BY_LUNGS
     log_mm = powers[0] - np.log(lengths[0]) + np.dot(powers[1:], np.log(lengths[1:] / lengths[0]))
-    if any(side.any() for side in (lungs[0], lungs[-1], lungs[:, 0], lungs[:, -1])): method, log_mm = "part of a chest", log_mm + np.log(PART)
+    if chest.open: method, log_mm = "part of a chest", log_mm + np.log(PART)
     return SpacingEstimate(float(np.exp(log_mm) / chest.shrink), method, SPREADS[method])

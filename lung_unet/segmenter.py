@@ -103,7 +103,10 @@ def _slice(engine, scan:Scan)->dict: # what a `Segmentation` has besides scan, t
     hu = to_hu(scan, calibration)
     chest = find_chest(hu)
     estimate = None if scan.spacing else estimate_spacing(chest)
-    return dict(probability=_probability(engine, hu, chest, _used(scan, estimate), looks(engine.card)), warnings=doubts(scan, calibration, estimate, chest), **_told(scan, calibration, estimate))
+    spacing = _used(scan, estimate)
+    if chest.on_its_side: probability = np.rot90(_probability(engine, np.rot90(hu), chest.turned, spacing[::-1], looks(engine.card)), -1).copy()
+    else: probability = _probability(engine, hu, chest, spacing, looks(engine.card))
+    return dict(probability=probability, warnings=doubts(scan, calibration, estimate, chest), **_told(scan, calibration, estimate))
 
 def _volume(engine, scan:Scan, progress)->dict: # the same
     "All slices of a CT, as many at once as the engine has streams; then neighbours are heard."
