@@ -16,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .geometry import MODEL_SPACING
-from .intensity import CROP_SIDE, Calibration, calibrate, to_hu, to_input
+from .intensity import CROP_SIDE, Calibration, calibrate, calm, to_hu, to_input
 from .pairs import Pair, scan_of, votes_of
 
 # %% ../nbs/20_batches.ipynb #689b2500
@@ -120,7 +120,7 @@ def crop(case:Case, size:int, rng:np.random.Generator,
     target = cv2.warpAffine(case.target.astype(np.float32) / 255, affine, (size, size), flags=flags, borderValue=IGNORE)
     image = random_window(image, rng)
     random_text(image, rng)
-    return random_texture(image, rng), target
+    return calm(random_texture(image, rng)), target
 
 # %% ../nbs/20_batches.ipynb #0aaaeac1
 class Sampler:

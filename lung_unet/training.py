@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from .batches import UNKNOWN_SCALE, Case, batches, load_cases
 from .geometry import AIR_AROUND, MODEL_SPACING, resample, restore
-from .intensity import CROP_SIDE
+from .intensity import CROP_SIDE, calm
 from .losses import segmentation_loss
 from .metrics import dice
 from .pairs import assert_disjoint, save_split, split_by_patient
@@ -119,7 +119,7 @@ def predict_case(model:keras.Model, case:Case, spacing:float=MODEL_SPACING # mm 
     )->np.ndarray: # float32, (rows, cols), 0..1
     "The probability of one whole picture, on its own grid; around a crop lies air, as in a batch."
     around = AIR_AROUND if max(case.image.shape) <= CROP_SIDE else 0
-    x = np.pad(resample(case.image.astype(np.float32) / 255, (case.spacing, case.spacing), spacing), around)
+    x = np.pad(calm(resample(case.image.astype(np.float32) / 255, (case.spacing, case.spacing), spacing)), around)
     padded = np.pad(x, [(0, -n % 64) for n in x.shape])[None, :, :, None]
     there = tuple(slice(around, n - around) for n in x.shape)
     return restore(np.asarray(model.predict_on_batch(padded))[0, :, :, 0][there], case.image.shape)
