@@ -98,8 +98,9 @@ FOURTH = Recipe(spacing=0.85, steps=30_000, learning_rate=7e-4, seed=2044, unkno
 FIFTH = Recipe(spacing=0.85, count=24, steps=18_000, learning_rate=8e-4, seed=2046, unknown_scale=0.2, parts=0.3, synthetic=0.35, validate_every=6000, validation_cases=240,
                shares=dict(luna16_slices=0.40, lidc_crops=0.20, msd_slices=0.28, normal_slices=0.07, normal_screenshots=0.05))
 SIXTH = replace(FIFTH, steps=21_600, seed=2048, validate_every=20_000)
-RUNS = {"first": FIRST, "second": SECOND, "third": THIRD, "fourth": FOURTH, "fifth": FIFTH, "sixth": SIXTH}   # the last one ships
-BLENDS = {"fourth": {"second": 0.3, "third": 0.7}}   # a run that starts from the mean of several ends; any other starts from the end of the one before
+RUNS = {"first": FIRST, "second": SECOND, "third": THIRD, "fourth": FOURTH, "fifth": FIFTH, "sixth": SIXTH}
+BLENDS = {"fourth": {"second": 0.3, "third": 0.7},   # a run that starts from the mean of several ends; any other starts from the end of the one before
+          "model": {"fifth": 0.3, "sixth": 0.7}}     # what ships
 
 # %% ../nbs/24_training.ipynb #ed625c77
 def native_precision()->str:
