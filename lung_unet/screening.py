@@ -64,7 +64,7 @@ def _groups(folder, skip, together=TOGETHER):
         if path.is_dir() and not path.is_symlink(): yield from _groups(path, skip, together)
 
 # %% ../nbs/40_screening.ipynb #05fc4176
-SCANNERS = re.compile(r"[A-Z]{0,8}[0-9._-]*[0-9]")   # what scanners call a file without an ending: IM0001, 1.2.840.1
+SCANNERS = re.compile(r"[a-z]{0,8}[_-]?[0-9]{3,}|[0-9]+(\.[0-9]+){3,}", re.IGNORECASE)   # what scanners call their files: IM0001, 1.2.840.1
 
 def _sort(path):
     "What kind of scan a file may be: \"DICOM\", another word, or None for what is none."
