@@ -15,6 +15,10 @@ KEPT = {
     "kill": lambda r: r["kills"] >= 50 and r["half_files"] == 0 and r["largest_difference"] == 0 and r["in_the_middle_of_a_write"] >= 10,
     "load": lambda r: r["right"] == r["valid"] and r["garbage_refused"] == r["garbage"] and r["answers_afterwards"] and r["dropped"] > 0
     and r["processes_after"] <= r["processes_before"] and r["memory_after_MiB"] < 1.2 * r["memory_before_MiB"] + 50,
+    "benchmark": lambda r: len(r) >= 2 and all(
+        m["slice"] >= (14 if "amx" in m["machine"] else 7) and m["original"] >= (14 if "amx" in m["machine"] else 7) and m["share_of_limit"] >= (0.35 if "amx" in m["machine"] else 0.7)
+        and m["files"] >= (10 if "amx" in m["machine"] else 6) and m["ct"] >= (10 if "amx" in m["machine"] else 6)
+        and m["cold"] >= 4 and m["cold_MB"] <= 300 and m["redraw_ms"] <= 50 and m["training_to_torch"] >= 0.9 for m in r),
     "screening": lambda r: r["scans"] >= 100 and r["two_workers_against_one"] >= 1.7 and r["growth_MiB_per_100_scans"] < 10,
     "screening_whole": lambda r: r["slices"] >= 300 and r["runs"][0]["wall_s"] >= 1.7 * r["runs"][1]["wall_s"] and r["largest_worker_MiB"] < 2000}
 
