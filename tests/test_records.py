@@ -18,7 +18,7 @@ KEPT = {
     "benchmark": lambda r: len(r) >= 2 and all(
         m["slice"] >= (14 if "amx" in m["machine"] else 7) and m["original"] >= (14 if "amx" in m["machine"] else 7) and m["share_of_limit"] >= (0.35 if "amx" in m["machine"] else 0.7)
         and m["files"] >= (10 if "amx" in m["machine"] else 6) and m["ct"] >= (10 if "amx" in m["machine"] else 6)
-        and m["cold"] >= 4 and m["cold_MB"] <= 300 and m["redraw_ms"] <= 50 and m["training_to_torch"] >= 0.9 for m in r),
+        and m["cold"] >= 4 and m["cold_MB"] <= 300 and m["redraw_ms"] <= 50 and m["training_to_torch"] >= 0.9 and m["training_to_compute"] >= 0.95 for m in r),
     "screening": lambda r: r["scans"] >= 100 and r["two_workers_against_one"] >= 1.7 and r["growth_MiB_per_100_scans"] < 10,
     "screening_whole": lambda r: r["slices"] >= 300 and r["runs"][0]["wall_s"] >= 1.7 * r["runs"][1]["wall_s"] and r["largest_worker_MiB"] < 2000}
 
