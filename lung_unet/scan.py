@@ -129,7 +129,7 @@ PADDING = -1500.0    # HU; below this is neither tissue nor noise in air
 def _clean_hu(hu):
     "Padding -> air. Returns float32 HU and sentences about what looks odd."
     hu = np.where(hu < PADDING, AIR, hu).astype(np.float32)
-    if 0.01 < np.mean(hu < -300) < 0.99: return hu, ()
+    if 0.01 < np.mean(hu < -300) < 0.99: return hu, ()   # air and tissue, told without sorting
     low, high = np.percentile(hu, [1, 99])
     return hu, (f"Values from {low:.0f} to {high:.0f} do not look like Hounsfield units of a chest, "
                 "so what is found may be wrong: check the export.",)

@@ -159,7 +159,7 @@ def write_atomically(path:Path, write)->None: # write: called with an open binar
     finally: part.unlink(missing_ok=True)  # where the disk is full, half a file must not keep it full
 
 # %% ../nbs/24_training.ipynb #fd2bca1b
-AVERAGE_EVERY = 20  # steps; copying five million weights takes a sixth of a step
+AVERAGE_EVERY = 20  # steps; copying five million weights is a good part of a step's work
 
 def average(ema:list, weights:list, k:int, decay:float)->None:
     "Move the averaged weights towards the weights, faster in the first steps."
