@@ -509,6 +509,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'lung_unet.screening._Found.__init__': ('screening.html#_found.__init__', 'lung_unet/screening.py'),
                                      'lung_unet.screening._Found.__iter__': ('screening.html#_found.__iter__', 'lung_unet/screening.py'),
                                      'lung_unet.screening._ahead': ('screening.html#_ahead', 'lung_unet/screening.py'),
+                                     'lung_unet.screening._are_strewn': ('screening.html#_are_strewn', 'lung_unet/screening.py'),
                                      'lung_unet.screening._behind': ('screening.html#_behind', 'lung_unet/screening.py'),
                                      'lung_unet.screening._below': ('screening.html#_below', 'lung_unet/screening.py'),
                                      'lung_unet.screening._check': ('screening.html#_check', 'lung_unet/screening.py'),
