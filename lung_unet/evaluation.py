@@ -68,14 +68,14 @@ def score_volume(seg, # the Segmentation of a CT, or anything with `mask` and `s
     "Every number of one CT; volumes in mm3. `ScanError` where its mask cannot be laid on it."
     mask, scan = np.asarray(seg.mask), seg.scan
     true = np.zeros(mask.shape, bool) if pair.mask is None else read_outline(pair.mask, scan)
-    (found, sizes), (lesions, true_sizes) = components(mask, least_voxels(scan)), components(true)
-    both = (found > 0) & (lesions > 0)
-    touching = np.unique(np.stack([found[both], lesions[both]]), axis=1)   # (finding, lesion) that share a voxel
-    name, voxel, hits = dict(file=pair.image.name, patient=pair.patient, source=f"{pair.source} (CT)"), _voxel_mm3(scan), len(set(touching[1]))
-    row = name | dict(slices=len(mask), dice=dice(mask, true), hits=hits, misses=len(true_sizes) - hits, false_positives=len(sizes) - len(set(touching[0])),
-                      true_mm3=float(true.sum() * voxel), found_mm3=float(mask.sum() * voxel))
-    return row, [name | dict(voxels=int(size), volume_mm3=float(size * voxel), found_mm3=float(sizes[touching[0, touching[1] == k] - 1].sum() * voxel),
-                             **_longest(lesions == k, scan), hit=bool((touching[1] == k).any())) for k, size in enumerate(true_sizes, 1)]
+    (found, sizes), (pieces, true_sizes) = components(mask, least_voxels(scan)), components(true)
+    both, lesions = (found > 0) & (pieces > 0), np.flatnonzero(true_sizes >= least_voxels(scan)) + 1   # the rest are specks
+    touching = np.unique(np.stack([found[both], pieces[both]]), axis=1)   # (finding, piece) that share a voxel
+    name, voxel, hits = dict(file=pair.image.name, patient=pair.patient, source=f"{pair.source} (CT)"), _voxel_mm3(scan), len(np.intersect1d(touching[1], lesions))
+    row = name | dict(slices=len(mask), dice=dice(mask, true), hits=hits, misses=len(lesions) - hits, false_positives=len(sizes) - len(set(touching[0])),
+                      specks=len(true_sizes) - len(lesions), true_mm3=float(true.sum() * voxel), found_mm3=float(mask.sum() * voxel))
+    return row, [name | dict(voxels=int(true_sizes[k - 1]), volume_mm3=float(true_sizes[k - 1] * voxel), found_mm3=float(sizes[touching[0, touching[1] == k] - 1].sum() * voxel),
+                             **_longest(pieces == k, scan), hit=bool((touching[1] == k).any())) for k in lesions]
 
 def _voxel_mm3(scan)->float:
     "The volume of a voxel; NaN where the spacing is unknown."
