@@ -41,7 +41,7 @@ from .series import Series, _find, _head, _kind, _slices, find_series, is_series
 
 # %% ../nbs/40_screening.ipynb #7657c32e
 TOGETHER = 20_000   # files, the whole studies of a patient and more
-FEW_FOLDERS, ENOUGH = 8, 1000   # folders, and files of each, whose headers tell whether series end where folders do
+FEW_FOLDERS, ENOUGH = 16, 1000   # folders, and files of each, whose headers tell whether series end where folders do
 
 def _below(folder, skip):
     "The files in a folder and below, in a fixed order, then the folders that cannot be opened; hidden ones, `skip` and links to folders are passed over."
@@ -54,9 +54,8 @@ def _below(folder, skip):
     yield from locked
 
 def _are_strewn(folders, skip):
-    "Do two of the first few folders that hold DICOM files share a series?"
-    found = (_find(islice(_below(folder, skip), ENOUGH))[0] for folder in folders)
-    uids = [uid for series in islice(filter(None, found), FEW_FOLDERS) for uid in {s.uid for s in series if s.uid}]
+    "Do two of the first few folders share a series?"
+    uids = [uid for folder in folders[:FEW_FOLDERS] for uid in {s.uid for s in _find(islice(_below(folder, skip), ENOUGH))[0] if s.uid}]
     return len(set(uids)) < len(uids)
 
 def _groups(folder, skip, together=TOGETHER):
