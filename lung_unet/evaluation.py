@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from .intensity import calibrate, to_hu
 from .lungs import lung_field
-from .lesions import MIN_PIXELS, _key_slice, components, diameters, least_voxels, voxel_steps
+from .lesions import MIN_PIXELS, MIN_VOLUME, _key_slice, components, diameters, least_voxels, voxel_steps
 from .metrics import MIN_IOU, Froc, bootstrap, brier, case_metrics, dice, expected_calibration_error, froc, lesion_matches, lesion_overlaps, reliability, sensitivity_at, sensitivity_interval
 from .outlines import read_outline
 from .overlay import LEGEND, compare, contact_sheet
@@ -69,9 +69,10 @@ def score_volume(seg, # the Segmentation of a CT, or anything with `mask` and `s
     mask, scan = np.asarray(seg.mask), seg.scan
     true = np.zeros(mask.shape, bool) if pair.mask is None else read_outline(pair.mask, scan)
     (found, sizes), (pieces, true_sizes) = components(mask, least_voxels(scan)), components(true)
-    both, lesions = (found > 0) & (pieces > 0), np.flatnonzero(true_sizes >= least_voxels(scan)) + 1   # the rest are specks
+    both, voxel = (found > 0) & (pieces > 0), _voxel_mm3(scan)
     touching = np.unique(np.stack([found[both], pieces[both]]), axis=1)   # (finding, piece) that share a voxel
-    name, voxel, hits = dict(file=pair.image.name, patient=pair.patient, source=f"{pair.source} (CT)"), _voxel_mm3(scan), len(np.intersect1d(touching[1], lesions))
+    lesions = np.flatnonzero(~(true_sizes * voxel < MIN_VOLUME)) + 1      # the rest are specks; none where the size of a voxel is unknown
+    name, hits = dict(file=pair.image.name, patient=pair.patient, source=f"{pair.source} (CT)"), len(np.intersect1d(touching[1], lesions))
     row = name | dict(slices=len(mask), dice=dice(mask, true), hits=hits, misses=len(lesions) - hits, false_positives=len(sizes) - len(set(touching[0])),
                       specks=len(true_sizes) - len(lesions), true_mm3=float(true.sum() * voxel), found_mm3=float(mask.sum() * voxel))
     return row, [name | dict(voxels=int(true_sizes[k - 1]), volume_mm3=float(true_sizes[k - 1] * voxel), found_mm3=float(sizes[touching[0, touching[1] == k] - 1].sum() * voxel),

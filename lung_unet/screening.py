@@ -54,9 +54,9 @@ def _below(folder, skip):
     yield from locked
 
 def _are_strewn(folders, skip):
-    "Do two of the first few folders share a series?"
-    uids = [uid for folder in folders[:FEW_FOLDERS] for uid in {s.uid for s in _find(islice(_below(folder, skip), ENOUGH))[0] if s.uid}]
-    return len(set(uids)) < len(uids)
+    "Do the first few folders share more than a fifth of their series? Now and then somebody keeps a copy."
+    often = Counter(uid for folder in folders[:FEW_FOLDERS] for uid in {s.uid for s in _find(islice(_below(folder, skip), ENOUGH))[0] if s.uid})
+    return sum(n > 1 for n in often.values()) > len(often) / 5
 
 def _groups(folder, skip, together=TOGETHER):
     "Lists of files that are looked at together."
