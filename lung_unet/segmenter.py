@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONFIDENT', 'LUNG_SHARE', 'NOT_AXIAL', 'NO_LUNG', 'NEAR', 'THIN', 'CONTEXT', 'SMOOTH', 'BELOW', 'SOLID', 'RIM',
-           'DOME', 'doubts', 'volume_doubts', 'Segmenter', 'with_neighbours', 'looks', 'in_order']
+           'DOME', 'TALL', 'SINGLE', 'FLAT', 'doubts', 'volume_doubts', 'Segmenter', 'with_neighbours', 'looks',
+           'least_slices', 'in_order']
 
 # %% ../nbs/31_segmenter.ipynb #786cdc63
 import time
@@ -40,10 +41,11 @@ def doubts(scan:Scan, calibration, estimate, chest)->list: # sentences; estimate
     odd = [NOT_AXIAL] if not looks_axial(scan) else [NO_LUNG.format("picture")] if lung_share(chest) < LUNG_SHARE else []
     return [*scan.warnings, *odd, *_estimates(scan, calibration, estimate)]
 
-def volume_doubts(scan:Scan, calibration, estimate, lungs, domes:int)->list: # sentences; lungs: bool, (slices, rows, cols)
+def volume_doubts(scan:Scan, calibration, estimate, lungs, domes:int, flat:int)->list: # sentences; lungs: bool, (slices, rows, cols)
     "The same for a CT."
     odd = [NO_LUNG.format("CT")] if lungs.mean() < LUNG_SHARE / 4 else []   # of all voxels, air around the body included
-    return [*scan.warnings, *odd, *([DOME.format(domes)] if domes else []), *_estimates(scan, calibration, estimate)]
+    left_out = [sentence.format(n) for sentence, n in ((DOME, domes), (FLAT, flat)) if n]
+    return [*scan.warnings, *odd, *left_out, *_estimates(scan, calibration, estimate)]
 
 def _estimates(scan, calibration, estimate)->list:
     "What had to be estimated."
@@ -123,8 +125,10 @@ def _volume(engine, scan:Scan, progress)->dict: # the same
         chests = list(pool.map(lambda k: find_chest(hu(k)), range(len(scan.pixels))))
         for k, _ in enumerate(pool.map(one, range(len(chests)), chests, with_neighbours(chests, step)), 1): progress(k / len(chests))
     _smooth_slices(probability, step)
-    domes = _spare_domes(probability, scan, lungs, engine.card.threshold) if scan.unit == "HU" and scan.spacing else 0
-    return dict(probability=probability, lungs=lungs, warnings=volume_doubts(scan, calibration, estimate, lungs, domes), **_told(scan, calibration, estimate))
+    labels, domes, flat = components(probability >= engine.card.threshold)[0], 0, 0
+    if scan.unit == "HU" and step: domes = _spare_domes(probability, scan, lungs, labels)
+    if step: flat = _doubt_flat(probability, scan, labels, engine.card.threshold)
+    return dict(probability=probability, lungs=lungs, warnings=volume_doubts(scan, calibration, estimate, lungs, domes, flat), **_told(scan, calibration, estimate))
 
 def _used(scan:Scan, estimate)->tuple: # mm, (row, col)
     "The pixel size that the network is told."
@@ -205,9 +209,9 @@ SOLID = -200.0      # HU; denser is neither lung nor fat
 RIM = 15.0, 0.01    # mm around a dome, and the probability down to which what hangs together with it is its rim
 DOME = "{} finding(s) above the diaphragm were taken for its dome, because solid tissue goes on below: look there yourself."
 
-def _spare_domes(probability:np.ndarray, scan:Scan, lungs:np.ndarray, threshold:float)->int: # (slices, rows, cols), in place; how many
+def _spare_domes(probability:np.ndarray, scan:Scan, lungs:np.ndarray, labels:np.ndarray)->int: # (slices, rows, cols), in place; labels: of what is marked; how many
     "Set the probability of what goes on below the lungs, and of its rim, to zero."
-    labels, count = components(probability >= threshold)[0], 0
+    count = 0
     lowest, highest = np.flatnonzero(lungs.any((1, 2)))[[0, -1]] if lungs.any() else (0, 0)
     for k, box in enumerate(ndimage.find_objects(labels), 1):
         piece = labels[box] == k
@@ -220,6 +224,28 @@ def _spare_domes(probability:np.ndarray, scan:Scan, lungs:np.ndarray, threshold:
             probability[wide][ndimage.binary_propagation(labels[wide] == k, np.ones((3, 3, 3)), free)] = 0
             count += 1
     return count
+
+# %% ../nbs/31_segmenter.ipynb #8095a25c
+TALL = 3.0     # mm along the body, the least that a finding measures
+SINGLE = 5.0   # mm from slice to slice, up to which a finding shows on two slices at least
+FLAT = "{} finding(s) on too few slices to be told from a vessel were left out: a lower threshold shows them."
+
+def least_slices(scan:Scan, # a volume with a spacing
+                )->int: # of a finding
+    "On how many slices a finding is to be seen; on all of them, where there are not so many."
+    step = scan.spacing[0]
+    return min(max(int(np.ceil(TALL / step - 1e-6)), 2 if step <= SINGLE else 1), len(scan.pixels))
+
+def _doubt_flat(probability:np.ndarray, scan:Scan, labels:np.ndarray, threshold:float)->int: # (slices, rows, cols), in place; labels: of what is marked; how many would have been reported
+    "Lower the probability of what is too small or on too few slices for a finding to just below the threshold."
+    slices, voxels, below, count = least_slices(scan), least_voxels(scan), np.nextafter(np.float32(threshold), np.float32(0)), 0
+    for k, box in enumerate(ndimage.find_objects(labels), 1):
+        piece = labels[box] == k
+        small, flat = piece.sum() < voxels, box[0].stop - box[0].start < slices
+        if not (small or flat): continue
+        count += not small and (probability[box][piece] >= threshold).any()   # and no dome
+        np.minimum(probability[box], below, out=probability[box], where=piece)
+    return int(count)
 
 # %% ../nbs/31_segmenter.ipynb #48420fa1
 def in_order(function, items, threads:int): # yields function(item), in the order of the items
