@@ -41,10 +41,9 @@ def doubts(scan:Scan, calibration, estimate, chest)->list: # sentences; estimate
     odd = [NOT_AXIAL] if not looks_axial(scan) else [NO_LUNG.format("picture")] if lung_share(chest) < LUNG_SHARE else []
     return [*scan.warnings, *odd, *_estimates(scan, calibration, estimate)]
 
-def volume_doubts(scan:Scan, calibration, estimate, lungs, domes:int, flat:int)->list: # sentences; lungs: bool, (slices, rows, cols)
+def volume_doubts(scan:Scan, calibration, estimate, lungs, left_out:list)->list: # sentences; lungs: bool, (slices, rows, cols); left_out: sentences on findings
     "The same for a CT."
     odd = [NO_LUNG.format("CT")] if lungs.mean() < LUNG_SHARE / 4 else []   # of all voxels, air around the body included
-    left_out = [sentence.format(n) for sentence, n in ((DOME, domes), (FLAT, flat)) if n]
     return [*scan.warnings, *odd, *left_out, *_estimates(scan, calibration, estimate)]
 
 def _estimates(scan, calibration, estimate)->list:
@@ -125,10 +124,8 @@ def _volume(engine, scan:Scan, progress)->dict: # the same
         chests = list(pool.map(lambda k: find_chest(hu(k)), range(len(scan.pixels))))
         for k, _ in enumerate(pool.map(one, range(len(chests)), chests, with_neighbours(chests, step)), 1): progress(k / len(chests))
     _smooth_slices(probability, step)
-    labels, domes, flat = components(probability >= engine.card.threshold)[0], 0, 0
-    if scan.unit == "HU" and step: domes = _spare_domes(probability, scan, lungs, labels)
-    if step: flat = _doubt_flat(probability, scan, labels, engine.card.threshold)
-    return dict(probability=probability, lungs=lungs, warnings=volume_doubts(scan, calibration, estimate, lungs, domes, flat), **_told(scan, calibration, estimate))
+    left_out = _leave_out(probability, scan, lungs, engine.card.threshold) if step else []
+    return dict(probability=probability, lungs=lungs, warnings=volume_doubts(scan, calibration, estimate, lungs, left_out), **_told(scan, calibration, estimate))
 
 def _used(scan:Scan, estimate)->tuple: # mm, (row, col)
     "The pixel size that the network is told."
@@ -227,25 +224,32 @@ def _spare_domes(probability:np.ndarray, scan:Scan, lungs:np.ndarray, labels:np.
 
 # %% ../nbs/31_segmenter.ipynb #8095a25c
 TALL = 3.0     # mm along the body, the least that a finding measures
-SINGLE = 5.0   # mm from slice to slice, up to which a finding shows on two slices at least
-FLAT = "{} finding(s) on too few slices to be told from a vessel were left out: a lower threshold shows them."
+SINGLE = 5.0   # mm from slice to slice; further apart, one slice is enough for a finding
+FLAT = "{} mark(s) on too few slices to be told from a vessel are kept just below the model's threshold of {:.2f}: a lower one shows them."
 
 def least_slices(scan:Scan, # a volume with a spacing
                 )->int: # of a finding
     "On how many slices a finding is to be seen; on all of them, where there are not so many."
-    step = scan.spacing[0]
-    return min(max(int(np.ceil(TALL / step - 1e-6)), 2 if step <= SINGLE else 1), len(scan.pixels))
+    step = round(scan.spacing[0], 2)   # oblique slices 5 mm apart may come out at 5.0000001
+    return min(max(int(np.ceil(TALL / step)), 2 if step <= SINGLE else 1), len(scan.pixels))
 
 def _doubt_flat(probability:np.ndarray, scan:Scan, labels:np.ndarray, threshold:float)->int: # (slices, rows, cols), in place; labels: of what is marked; how many would have been reported
     "Lower the probability of what is too small or on too few slices for a finding to just below the threshold."
-    slices, voxels, below, count = least_slices(scan), least_voxels(scan), np.nextafter(np.float32(threshold), np.float32(0)), 0
+    slices, voxels, just_below, count = least_slices(scan), least_voxels(scan), np.nextafter(np.float32(threshold), np.float32(0)), 0
     for k, box in enumerate(ndimage.find_objects(labels), 1):
         piece = labels[box] == k
         small, flat = piece.sum() < voxels, box[0].stop - box[0].start < slices
         if not (small or flat): continue
         count += not small and (probability[box][piece] >= threshold).any()   # and no dome
-        np.minimum(probability[box], below, out=probability[box], where=piece)
+        np.minimum(probability[box], just_below, out=probability[box], where=piece)
     return int(count)
+
+def _leave_out(probability:np.ndarray, scan:Scan, lungs:np.ndarray, threshold:float)->list: # (slices, rows, cols), in place; sentences
+    "Domes, and what is too flat for a finding."
+    labels = components(probability >= threshold)[0]
+    domes = _spare_domes(probability, scan, lungs, labels) if scan.unit == "HU" else 0
+    flat = _doubt_flat(probability, scan, labels, threshold)
+    return [*([DOME.format(domes)] if domes else []), *([FLAT.format(flat, threshold)] if flat else [])]
 
 # %% ../nbs/31_segmenter.ipynb #48420fa1
 def in_order(function, items, threads:int): # yields function(item), in the order of the items
