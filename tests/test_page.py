@@ -91,6 +91,12 @@ def shows(page, name):
     page.wait_for_selector(".lu .status", state="hidden", timeout=30_000)
 
 
+def rows(page):
+    "How many findings the table lists; it comes after the picture."
+    page.wait_for_selector("tbody tr")
+    return page.locator("tbody tr").count()
+
+
 def a_slice(seed=5, diameter=30):
     return phantom(tumours=(Tumour(diameter_mm=diameter),), seed=seed).scan
 
@@ -101,8 +107,9 @@ def test_upload_threshold_and_zip(visit):
     picture = encode(to_png(a_slice().pixels))
     upload(page, "my slice.png", picture)
     shows(page, "my slice")
-    assert "Intensity is estimated" in page.inner_text(".warning") and page.locator("tbody tr").count() >= 1
-    assert page.locator("canvas.found").get_attribute("aria-label").startswith(f"{page.locator('tbody tr').count()} finding")
+    found = rows(page)
+    assert "Intensity is estimated" in page.inner_text(".warning")
+    assert page.locator("canvas.found").get_attribute("aria-label").startswith(f"{found} finding")
     marked = {}
     for level in ("strict", "sensitive", "balanced"):
         page.click(f"text={level}")
@@ -151,7 +158,7 @@ def test_correct_strike_and_undo(visit):
     page = visit(800)
     page.click(".sample")
     shows(page, "sample")
-    rows = page.locator("tbody tr").count()
+    before = rows(page)
     page.click("[data-tool=add]")
     page.locator("canvas.found").scroll_into_view_if_needed()
     box = page.locator("canvas.found").bounding_box()
@@ -160,7 +167,7 @@ def test_correct_strike_and_undo(visit):
     page.mouse.move(box["x"] + 70, box["y"] + 40, steps=4)
     page.mouse.up()
     page.wait_for_selector(".corrected:not([hidden])")
-    assert page.locator("tbody tr").count() == rows + 1 and page.locator("text=by hand").count() >= 1
+    assert rows(page) == before + 1 and page.locator("text=by hand").count() >= 1
     page.click(".undo")
     page.wait_for_selector(".corrected", state="hidden")
     page.click("[aria-label='strike out finding 1']")
@@ -168,7 +175,7 @@ def test_correct_strike_and_undo(visit):
     with page.expect_download() as download:
         page.click("[data-save=json]")
     report = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
-    assert len(report["lesions"]) == rows - 1 and "by hand" in report["warnings"][-1]
+    assert len(report["lesions"]) == before - 1 and "by hand" in report["warnings"][-1]
     page.locator("tbody tr").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("tbody tr.on")
@@ -359,7 +366,7 @@ def test_in_jupyterlab(browser, tmp_path):
         page.keyboard.press("Shift+Enter")
         page.click(".lu .sample", timeout=60_000)
         shows(page, "sample")
-        assert page.locator("tbody tr").count() >= 1
+        assert rows(page) >= 1
         upload(page, "my study.zip", a_study(tmp_path / "study")[0])
         page.wait_for_selector(".work.volume", timeout=120_000)
         page.wait_for_selector(".lu .status", state="hidden", timeout=30_000)
