@@ -66,6 +66,13 @@ def _kind(path):
     return kind or ("picture" if path.suffix.lower() in ENDINGS - {".gz", ".zip"} or is_series(path) else None)
 
 # %% ../nbs/51_cli.ipynb #dfa8db20
+def _belong_together(folder):
+    "Are some of a folder's DICOM slices of one series, and not each of its own?"
+    try:
+        return any(series.slices > 1 for series in find_series(folder))
+    except ScanError:   # the reader says what is wrong
+        return True
+
 def find_inputs(text:str, # as typed: a file, a folder, or `sample`
                )->list: # of files
     "The files that an input stands for, or the folder itself where it is a CT; `ScanError` where there are none."
@@ -77,7 +84,7 @@ def find_inputs(text:str, # as typed: a file, a folder, or `sample`
     kinds = {path: _kind(path) for path in sorted(folder.iterdir())}
     found = [path for path, kind in kinds.items() if kind]
     slices = [path for path, kind in kinds.items() if kind == "DICOM"]
-    if len(slices) > 1:
+    if len(slices) > 1 and _belong_together(folder):
         return [folder, *(path for path in found if path not in slices)]
     if not found and not find_series(folder):
         raise ScanError("The folder holds neither pictures nor a CT, so there is nothing to do: name a folder of CT slices.")
@@ -233,7 +240,7 @@ def screen(args):
                   quiet=not sys.stderr.isatty(), tell=_say)
     if not done.scans:
         raise ScanError("No scan was found below that folder, so there is nothing to screen: name the folder that holds the studies.")
-    print(f"{done.scans} scans, {done.new} of them by this call, {done.failed} that could not be read; left out: {done.left_out} "
+    print(f"{done.scans} scans, {done.new} of them by this call, {done.failed} that could not be read{' (scans.csv says why)' if done.failed else ''}; left out: {done.left_out} "
           f"series of other modalities or scouts. Worklist: {_printable(Path(args.out, 'worklist.html'))}. {DISCLAIMER}")
     return 0 if not done.failed else 1 if done.failed < done.scans else 2
 
@@ -275,6 +282,7 @@ def train(args):
 
     from lung_unet.pairs import split_by_patient
 
+    _check_out(args.out)
     recipe = _read_recipe(args.recipe) if args.recipe else Recipe()
     split = split_by_patient(_find_pairs(args.data), seed=recipe.seed)
     model = train(split, recipe, args.out, init=args.init) / "best.keras"
@@ -305,10 +313,12 @@ def evaluate(args):
 
     _check_out(args.out)
     segmenter = Segmenter.load(args.model, engine=args.engine)
-    pairs = _unseen(_find_pairs(args.data, whole=True), args.model)
+    found = _find_pairs(args.data, whole=True)
+    pairs = _unseen(found, args.model)
     result = evaluate(segmenter, pairs, quiet=not sys.stderr.isatty())
-    for path, sentence in result.failed:
-        _fail(ScanError(sentence), args, path)
+    failed = found.unusable + result.failed
+    for path, why in failed:
+        _say(path, why)
     if not (result.pictures or result.scans):
         return 2
     cases = worst(result, pairs)
@@ -317,7 +327,7 @@ def evaluate(args):
         print(f"{_printable(row['patient'])}: Dice {row['dice']:.2f}, {row['hits']} of {row['hits'] + row['misses']} lesions hit, {row['false_positives']} false positives, "
               f"{row['found_mm3']:.0f} mm3 marked, {row['true_mm3']:.0f} outlined")
     print(f"evaluated: {args.out}")
-    return 1 if result.failed else 0
+    return 1 if failed else 0
 
 def _unseen(pairs, model):
     "The pairs of patients on whom the model was not trained, as the list beside it says."
@@ -490,3 +500,6 @@ def main(argv:list|None=None, # words after `lung-unet`; those of the shell by d
     except Exception as e:
         _fail(e, args)
         return 2
+
+if __name__ == "__main__" and "__file__" in globals():   # python -m lung_unet.cli; a notebook is no file
+    sys.exit(main())

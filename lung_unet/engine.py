@@ -95,5 +95,5 @@ def load_engine(model:str|Path=None, # a .keras or .xml file with its card; None
     if engine not in ENGINES: raise ModelError(f"There is no engine {engine}: choose one of {', '.join(ENGINES)}.")
     if precision not in PRECISIONS: raise ModelError(f"There is no precision {precision}: choose one of {', '.join(PRECISIONS)}.")
     path = Path(model) if model else bundled(BUNDLED + ".keras")
-    if not path.is_file(): raise ModelError(f"{path.name} does not exist, so no model can be loaded: pass a .keras file, or leave the model out to use the one that ships.")
+    if not path.is_file(): raise ModelError(f"{path.name} {'is a folder' if path.is_dir() else 'does not exist'}, so no model can be loaded: pass a .keras file, or leave the model out to use the one that ships.")
     return OpenVINOEngine(path, precision, threads=threads) if engine == "openvino" else KerasEngine(path, precision)

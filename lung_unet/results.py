@@ -285,7 +285,8 @@ def write_files(seg:Segmentation,
                 fractional:bool=False,  # see `files_of`
                )->list: # paths of the overlay, the mask, the SEG and its SR and the table if asked for, and the JSON
     "Write the files of a result, each whole or not at all."
-    folder, files = Path(folder), files_of(seg, name, deidentify, with_seg, with_csv, fractional)
+    folder, name = Path(folder), safe_name(name)
+    files = files_of(seg, name, deidentify, with_seg, with_csv, fractional)
     folder.mkdir(parents=True, exist_ok=True)
     again = is_result(folder / f"{name}.json")
     with TemporaryDirectory(prefix=".lung_unet_", dir=folder) as hidden:

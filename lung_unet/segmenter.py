@@ -76,13 +76,14 @@ class Segmenter:
     def segment(self, x, # path of a file or of a folder of DICOM slices, bytes, array or Scan; 2-D or 3-D
         spacing=None, # mm between pixel centres, where you know it and the file carries none; the file's own is never overruled
         threshold:float=None, # probability from which a pixel is marked; None: the model's own
-        series:str=None, # SeriesInstanceUID, where a study holds several
+        series:str=None, # SeriesInstanceUID, where a study holds several; what is of another series, or of none, is refused
         progress=lambda done: None, # called with the share of a volume that is done, 0..1
         )->Segmentation:
         "The probability, mask, findings and warnings of one picture or one CT; `ScanError` where it cannot be read."
         times, threshold = {"start": time.perf_counter()}, self._threshold(threshold)
         whole = is_series(x)
         scan = read_series(x, series=series, spacing=spacing) if whole else _with_spacing(read_scan(x), spacing)
+        if series not in (None, scan.source.get("series_instance_uid")): raise ScanError("This input does not belong to the series that was asked for, so it was left alone: leave the series out, or name a study that holds it.")
         times["read"] = time.perf_counter()
         found = _volume(self.engine.many, scan, progress) if whole else _slice(self.engine, scan)
         times["predict"] = time.perf_counter()

@@ -1314,9 +1314,11 @@ def serve(port:int=8866,          # 0: any that is free
           browser:bool=True,      # open the page
          )->None: # runs until interrupted
     "The upload-and-overlay page."
-    from voila.app import Voila  # here, because JupyterLab does not need it
+    from tornado.netutil import bind_sockets  # here, because JupyterLab does not need them
+    from voila.app import Voila
 
     token = token_for(host, token)
+    for probe in bind_sockets(port, host): probe.close()   # where the port is taken, Voila would quietly take another
 
     class Page(Voila):
         config_file_paths = traitlets.List([])   # not what happens to lie in this folder, where anybody could have put code

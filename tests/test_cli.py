@@ -1,5 +1,6 @@
 """The `lung-unet` command: files, names, exit codes, and what it does not import."""
 import json
+import socket
 import subprocess
 import sys
 
@@ -283,6 +284,31 @@ def test_evaluate_leaves_out_whom_the_model_knows(tmp_path, capsys):
     (tmp_path / "split.csv").write_text("patient,split\n" + "".join(f"phantom-00{n},train\n" for n in range(3)), encoding="utf-8")
     assert lung_unet("evaluate", data, "--model", tmp_path / "m.keras", "--out", tmp_path / "none") == 2
     assert "other patients" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_evaluate_names_what_it_cannot_use(tmp_path, capsys):
+    data = write_pairs(tmp_path / "data", patients=2, slices=1, size=128, spacing=2.8)
+    (broken := sorted((data / "images").iterdir())[0]).write_bytes(b"")
+    assert lung_unet("evaluate", data, "--out", tmp_path / "out") == 1
+    assert f"{broken.name}: unreadable" in capsys.readouterr().err and (tmp_path / "out" / "patients.csv").is_file()
+
+
+def test_a_folder_of_strangers(tmp_path, capsys):
+    "Slices that are each of a series of their own are no CT: each is an input."
+    for name in ("a", "b"):
+        (tmp_path / "in" / f"{name}.dcm").parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{name}.dcm").write_bytes(dicom(SeriesInstanceUID=f"1.2.{ord(name)}"))
+    assert lung_unet("predict", tmp_path / "in", "--out", tmp_path / "out") == 0
+    assert names(tmp_path / "out") == results("a", "b")
+    assert lung_unet("predict", tmp_path / "in" / "a.dcm", bundled("sample.png"), "--series", "1.2.98", "--out", tmp_path / "none") == 2
+    assert capsys.readouterr().err.count("series that was asked for") == 2 and not (tmp_path / "none").exists()
+    assert lung_unet("predict", tmp_path / "in" / "a.dcm", "--series", "1.2.97", "--out", tmp_path / "one") == 0
+
+
+def test_a_port_that_is_taken(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        assert lung_unet("app", "--port", busy.getsockname()[1], "--no-browser") == 2
+    assert "choose another --host or --port" in capsys.readouterr().err
 
 
 def test_debug_shows_where(tmp_path, capsys):
