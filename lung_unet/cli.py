@@ -69,7 +69,8 @@ def _kind(path):
 def _belong_together(folder):
     "Are some of a folder's DICOM slices of one series, and not each of its own?"
     try:
-        return any(series.slices > 1 for series in find_series(folder))
+        found = find_series(folder)
+        return not found or any(series.slices > 1 for series in found)
     except ScanError:   # the reader says what is wrong
         return True
 
@@ -255,7 +256,8 @@ def _find_pairs(data, whole=False):
         pairs = Pairs([*pairs, *volumes], pairs.odd + volumes.odd)
     print(pairs.report())
     if not pairs:
-        raise ScanError(f"No pair of picture and mask was found in {Path(data).name}: put them into images/ and masks/.")
+        cts = "" if whole or not find_volumes(data) else " but whole CTs, which can be evaluated and not trained on: save their slices as pictures,"
+        raise ScanError(f"No pair of picture and mask was found in {Path(data).name}{cts}: put them into images/ and masks/.")
     return pairs
 
 # %% ../nbs/51_cli.ipynb #3b37ba28
@@ -284,11 +286,28 @@ def train(args):
 
     _check_out(args.out)
     recipe = _read_recipe(args.recipe) if args.recipe else Recipe()
-    split = split_by_patient(_find_pairs(args.data), seed=recipe.seed)
+    pairs = _without_test(_find_pairs(args.data), args.data)
+    split = split_by_patient(pairs, seed=recipe.seed, fixed=_learned_from(pairs, args.init))
     model = train(split, recipe, args.out, init=args.init) / "best.keras"
     threshold = _make_ready(model, recipe.spacing, split["val"])
     print(f"trained: {model}, threshold {threshold:.2f} chosen on {len(split['val'])} pictures of validation patients")
     return 0
+
+def _without_test(pairs, data):
+    "The pairs, unless a folder's name keeps some of them for a test: dealing those anew would train on them."
+    root = Path(data)
+    if root.is_dir() and any({"test", "testing"} & {part.lower() for part in p.image.relative_to(root).parts[:-1]} for p in pairs):
+        raise ScanError("A folder in there is called test, and the pictures in it would be dealt out anew and trained on: name the folder of the training "
+                        "pictures, or list them in a manifest, and score the others with lung-unet evaluate.")
+    return pairs
+
+def _learned_from(pairs, init):
+    "The patients of whom the model to start from has learned: they must not be dealt to a part that judges it."
+    from lung_unet.pairs import unseen
+
+    split = Path(init).with_name("split.csv") if init else None
+    new = {p.patient for p in unseen(pairs, split)} if split and split.is_file() else {p.patient for p in pairs}
+    return {p.patient: "train" for p in pairs if p.patient not in new}
 
 def _make_ready(model, spacing, validation):
     "The fast form of a trained model, and in its card the grid it learned on and its threshold, chosen on pictures of validation patients."
@@ -334,7 +353,10 @@ def _unseen(pairs, model):
     from lung_unet.pairs import unseen
 
     split = Path(model).with_name("split.csv") if model else bundled("split.csv")
-    left = unseen(pairs, split) if split.is_file() else pairs
+    if not split.is_file():
+        print("not known: on whom the model was trained, for there is no split.csv beside it; everybody is scored")
+        return pairs
+    left = unseen(pairs, split)
     if len(left) < len(pairs):
         print(f"left out: {len(pairs) - len(left)} pairs of patients on whom the model was trained or its threshold chosen")
     if not left:

@@ -83,6 +83,7 @@ class Synthesis:
         self.share, self.lungs = share, {}
         for case in cases if share else ():
             if case.source in sources and (lungs := lung_field(_to_hu(case.image))).sum() * case.spacing**2 > 2000: self.lungs[id(case)] = np.packbits(lungs, axis=1)
+        if share and not self.lungs: raise ValueError(f"No picture shows whole lungs and comes from {' or '.join(sources)}, whose Hounsfield units are known, so none can be given a drawn tumour: set the recipe's `synthetic` to 0.")
 
     def __call__(self, case:Case, rng:np.random.Generator)->Case:
         if id(case) not in self.lungs or rng.random() >= self.share: return case
