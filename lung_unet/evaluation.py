@@ -274,8 +274,7 @@ def sheet(segmenter, pairs:list, columns:int=10)->Image.Image:
     for pair in pairs:
         seg, true = segmenter.segment(pair.image), truth(pair)
         pictures.append(compare(display_image(seg.scan), seg.mask, true, footer=False))
-        overlap = 2 * (seg.mask & true).sum() / max(seg.mask.sum() + true.sum(), 1)
-        captions.append((f"{overlap:.2f}" if true.any() else "marked" if len(seg.lesions) else "nothing marked") + f", {pair.patient} {pair.image.stem}")
+        captions.append((f"{dice(seg.mask, true):.2f}" if true.any() else "marked" if len(seg.lesions) else "nothing marked") + f", {pair.patient} {pair.image.stem}")
     return contact_sheet(pictures, captions, columns=columns, side=150, legend=LEGEND)
 
 # %% ../nbs/32_evaluation.ipynb #ac318509
@@ -293,7 +292,7 @@ def choose_threshold(segmenter, pairs:list, # validation patients only
 
 def _worth(mask:np.ndarray, true:np.ndarray)->float:
     "Dice where there is a tumour; 1 or 0 for a tumour-free picture left alone or marked."
-    if true.any(): return 2 * float((mask & true).sum()) / float(mask.sum() + true.sum())
+    if true.any(): return dice(mask, true)
     return float(lesion_matches(mask, true, min_pixels=MIN_PIXELS).false_positives == 0)
 
 # %% ../nbs/32_evaluation.ipynb #1c05532f

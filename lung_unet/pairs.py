@@ -206,7 +206,7 @@ def _check(pair:Pair)->tuple: # (what is odd or None, whether to keep the pair)
     except ScanError: return UNREADABLE, False
     if mask.shape != shape: return OTHER_SIZE, False
     values = np.unique(mask)
-    if 2 <= values[-1] <= LABELS: raise ScanError(f"{pair.mask.name} holds labels up to {values[-1]}, and it is not clear which of them is the tumour: save masks of the tumour alone.")
+    if len(values) > 2 and values[-1] <= LABELS: raise ScanError(f"{pair.mask.name} holds labels up to {values[-1]}, and it is not clear which of them is the tumour: save masks of the tumour alone.")
     if values[-1] == 0: return "empty mask (taken as free of tumour)", True
     if len(values) > 2: return "mask with more than two values (cut at half)", True
     return None, True

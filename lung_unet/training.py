@@ -308,7 +308,6 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
     )->Path: # the run folder
     "Train, or go on training: the same call with the same folder resumes at its checkpoint."
     out, devices = Path(out), sharing(recipe.count)
-    out.mkdir(parents=True, exist_ok=True)
     split = pairs if isinstance(pairs, dict) else split_by_patient(pairs, seed=recipe.seed)
     assert_disjoint(split)
     _same_recipe(out, recipe, split)
@@ -319,6 +318,7 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
         held_out = load_cases(pick_cases(split["val"], recipe.validation_cases, recipe.seed), quiet)
         if not any((case.target >= 127).any() for case in held_out):
             raise ValueError(f"None of the {len(held_out)} validation pictures shows a tumour, so the best weights cannot be told: bring more patients, {len({c.patient for c in cases})} are too few.")
+        out.mkdir(parents=True, exist_ok=True)
         _claim(out, recipe, split)
         _run(model, ema, start, best, cases, held_out, recipe, out, quiet, min(until or recipe.steps, recipe.steps))
     return out
