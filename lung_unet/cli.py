@@ -295,7 +295,7 @@ def train(args):
 
 def _without_test(pairs, data):
     "The pairs, unless a folder's name keeps some of them for a test: dealing those anew would train on them."
-    root = Path(data)
+    root = as_path(data)
     if root.is_dir() and any({"test", "testing"} & {part.lower() for part in p.image.relative_to(root).parts[:-1]} for p in pairs):
         raise ScanError("A folder in there is called test, and the pictures in it would be dealt out anew and trained on: name the folder of the training "
                         "pictures, or list them in a manifest, and score the others with lung-unet evaluate.")
