@@ -183,7 +183,7 @@ class Pairs(list):
     def report(self)->str:
         "What was found, by source, and what was odd."
         alike = {p.patient for p in self if p.patient.startswith(f"{p.source}:")}   # see `_with_patients`
-        lines = [f"{len(self)} pairs of {len({p.patient for p in self if p.patient} - alike)} known patients" + (f" and {len(alike)} groups of alike pictures, whose patients nothing names" if alike else "")]
+        lines = [f"{len(self)} pairs of {len({p.patient for p in self if p.patient} - alike)} known patients" + (f" and {len(alike)} groups of alike pictures: nothing names their patients, who may each be in several" if alike else "")]
         for source, n in Counter(p.source for p in self).items():
             group = [p for p in self if p.source == source]
             lines.append(f"  {source or '.'}: {n} pairs, {len({p.patient for p in group})} patients, "
