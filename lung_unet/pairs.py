@@ -277,6 +277,9 @@ def _from_folder(root:Path, normal:bool=False)->tuple: # (pairs, odd)
         if "mask" not in found and not free: odd.append((image, "picture without a mask", "left out")); continue
         try: pairs.append(_pair(found, *places[image], indexes[base]))
         except ValueError: odd.append((image, WRONG_NUMBER, "left out"))
+    for base, index in indexes.items():
+        strangers = index.keys() - {inside for at, inside, _ in places.values() if at == base}
+        odd.extend((base/name, "row of index.csv that matches no picture", "left out") for name in sorted(strangers))
     return pairs, odd
 
 # %% ../nbs/14_pairs.ipynb #2eeb2894
