@@ -276,7 +276,7 @@ class Log:
         write_atomically(self.path, lambda f: f.write(("\n".join(lines) + "\n").encode()))
         for name, value in row.items(): self.board.add_scalar(name, value, row["step"])
         self.board.flush()
-        if "ipykernel" in sys.modules: show_curve(self.rows)
+        if "ipykernel" in sys.modules and len(self.rows) > 1: show_curve(self.rows)   # one point is no curve
 
 # %% ../nbs/24_training.ipynb #04a4c6bb
 def read_log(folder:str|Path, name:str="log.csv")->list: # one dict of numbers a validation
