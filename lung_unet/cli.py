@@ -287,7 +287,7 @@ def train(args):
     _check_out(args.out)
     recipe = _read_recipe(args.recipe) if args.recipe else Recipe()
     pairs = _without_test(_find_pairs(args.data), args.data)
-    split = split_by_patient(pairs, seed=recipe.seed, fixed=_learned_from(pairs, args.init))
+    split = split_by_patient(pairs, seed=recipe.seed, fixed=_dealt_before(pairs, args.init))
     model = train(split, recipe, args.out, init=args.init) / "best.keras"
     threshold = _make_ready(model, recipe.spacing, split["val"])
     print(f"trained: {model}, threshold {threshold:.2f} chosen on {len(split['val'])} pictures of validation patients")
@@ -301,13 +301,12 @@ def _without_test(pairs, data):
                         "pictures, or list them in a manifest, and score the others with lung-unet evaluate.")
     return pairs
 
-def _learned_from(pairs, init):
-    "The patients of whom the model to start from has learned: they must not be dealt to a part that judges it."
-    from lung_unet.pairs import unseen
+def _dealt_before(pairs, init):
+    "The parts in which the model to start from has met patients: they stay there, for it must not be judged by those of whom it has learned."
+    from lung_unet.pairs import dealt_before
 
     split = Path(init).with_name("split.csv") if init else None
-    new = {p.patient for p in unseen(pairs, split)} if split and split.is_file() else {p.patient for p in pairs}
-    return {p.patient: "train" for p in pairs if p.patient not in new}
+    return dealt_before(pairs, split) if split and split.is_file() else {}
 
 def _make_ready(model, spacing, validation):
     "The fast form of a trained model, and in its card the grid it learned on and its threshold, chosen on pictures of validation patients."

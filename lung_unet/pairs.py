@@ -6,7 +6,7 @@
 __all__ = ['PICTURES', 'ROLES', 'ROLE_OF', 'ALIKE', 'SAID', 'GROUPS', 'UNREADABLE', 'OTHER_SIZE', 'WRONG_NUMBER', 'LACKING',
            'KNOWN', 'LABELS', 'VOLUME_ENDS', 'MASK_MODALITIES', 'CONTAINERS', 'FIXED', 'FOLDERS', 'ORIGINAL', 'Pair',
            'scan_of', 'truth', 'votes_of', 'Pairs', 'find_pairs', 'find_volumes', 'thumbnail', 'group_alike',
-           'largest_area', 'split_by_patient', 'assert_disjoint', 'save_split', 'apply_split', 'unseen',
+           'largest_area', 'split_by_patient', 'assert_disjoint', 'save_split', 'apply_split', 'dealt_before', 'unseen',
            'project_pairs', 'project_split', 'download_original']
 
 # %% ../nbs/14_pairs.ipynb #c3efaedd
@@ -475,12 +475,19 @@ def apply_split(pairs:list, # from `find_pairs`
     if unknown: raise ValueError(f"{len(unknown)} patients such as {unknown[0]} are not in {Path(path).name}, so their part is undecided: add them to the list.")
     return {n: Pairs([p for p in pairs if part[p.patient] == n]) for n in ("train", "val", "test")}
 
+def dealt_before(pairs:list, # from `find_pairs`
+    path:str|Path, # the list that a model was trained with
+    )->dict: # patient -> part
+    "The part of each patient whom a list names, however the name is written."
+    with open(path, newline="", encoding="utf-8") as f: part = {_bare(r["patient"]): r["split"] for r in csv.DictReader(f)}
+    return {p.patient: part[_bare(p.patient)] for p in pairs if _bare(p.patient) in part}
+
 def unseen(pairs:list, # from `find_pairs`
     path:str|Path, # the list that a model was trained with
     )->Pairs:
-    "The pairs whose patients had no part in a training: those of the list's test part, and those it does not name, however their names are written."
-    with open(path, newline="", encoding="utf-8") as f: known = {_bare(r["patient"]) for r in csv.DictReader(f) if r["split"] != "test"}
-    return Pairs([p for p in pairs if _bare(p.patient) not in known])
+    "The pairs whose patients had no part in a training: those of the list's test part, and those it does not name."
+    before = dealt_before(pairs, path)
+    return Pairs([p for p in pairs if before.get(p.patient, "test") == "test"])
 
 def _bare(patient:str)->str:
     "A patient's name without case and marks: a folder lidc_idri_0001 holds a CT of LIDC-IDRI-0001."
