@@ -108,10 +108,10 @@ def _plain(name:str)->str:
 def _key(path:Path, root:Path, read=str, shared:int=0)->tuple: # ((folder, name), role, (data set folder, path inside it, patient or ""))
     "Where a file belongs, whatever its layout; `read`: how to take a name, as it stands or `_plain`; `shared`: how many folders below the root all files lie in."
     parts = list(path.relative_to(root).parts[:-1])
-    folders, role = tuple(parts), None
-    depth = max(range(len(parts)), key=lambda i: _tells(read(parts[i])), default=None)   # the outermost of those that tell most
-    if depth is not None and not _tells(read(parts[depth])): depth = None
-    if depth is not None: parts[depth], role = _strip_roles(read(parts[depth]))
+    folders, role, depth = tuple(parts), None, None
+    if telling := [i for i, part in enumerate(parts) if _tells(read(part))]:
+        depth = max(telling, key=lambda i: _tells(read(parts[i])))   # the outermost of those that tell most
+        parts[depth], role = _strip_roles(read(parts[depth]))
     stem, found = _strip_roles(read(path.stem))
     if role in (None, "image"): role = found or "image"   # images/1_mask.png is a mask
     return ("/".join(part.lower() for part in parts if part), stem.lower()), role, _place(path, root, folders, depth, shared)
