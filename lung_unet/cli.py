@@ -107,7 +107,7 @@ def number_names(paths:list, # of files
     "What the results of each file are called: NAME, NAME_2, NAME_3 ..."
     names, taken = [], set()
     for path in paths:
-        name = first = safe_name(scan_name(path)).encode()[:150].decode(errors="ignore")   # room for a number
+        name = first = safe_name(scan_name(os.path.abspath(path))).encode()[:150].decode(errors="ignore")   # room for a number
         n = 1
         while name.lower() in taken:
             n += 1

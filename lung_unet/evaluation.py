@@ -9,7 +9,7 @@ __all__ = ['MEASURES', 'NEARLY', 'LEVELS', 'measured', 'score', 'score_lesions',
            'FixedDisc', 'DenseBlob']
 
 # %% ../nbs/32_evaluation.ipynb #cc551d6a
-import csv, json, os
+import csv, json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from PIL import Image
 from scipy import ndimage
 from tqdm.auto import tqdm
 
+from .card import replacing
 from .intensity import calibrate, to_hu
 from .lungs import lung_field
 from .lesions import MIN_PIXELS, MIN_VOLUME, _key_slice, components, diameters, least_voxels, voxel_steps
@@ -107,10 +108,11 @@ class Evaluation:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         for name in ("pictures", "scans", "lesions", "patients"): _write_csv(out/f"{name}.csv", getattr(self, name))
-        _replace(out/"summary.json", lambda part: part.write_text(json.dumps(plain(self.summary), indent=1) + "\n", encoding="utf-8"))
-        figure = plot(self)
-        _replace(out/"plots.png", lambda part: figure.savefig(part, dpi=110))
-        if cases: _replace(out/"worst.png", cases.save)
+        with replacing(out/"summary.json") as part: part.write_text(json.dumps(plain(self.summary), indent=1) + "\n", encoding="utf-8")
+        with replacing(out/"plots.png") as part: plot(self).savefig(part, dpi=110)
+        (out/"worst.png").unlink(missing_ok=True)   # of an earlier call
+        if cases:
+            with replacing(out/"worst.png") as part: cases.save(part)
 
 # %% ../nbs/32_evaluation.ipynb #ac6ece54
 def evaluate(segmenter, # a Segmenter, or anything whose `segment(path)` gives `probability` and `mask`
@@ -208,26 +210,18 @@ def summarise_volumes(scans:list, # rows of `score_volume`
     return summary
 
 def _interval(rows:list, of, seed:int)->list: # [value, low, high]
-    "A number over patients, with its bootstrap interval where there are several."
-    value, low, high, patients, _ = bootstrap([of(r) for r in rows], [r["patient"] for r in rows], seed=seed)
-    return [value, low, high] if patients > 1 else [value, float("nan"), float("nan")]
+    "A number over patients, with its bootstrap interval."
+    return list(bootstrap([of(r) for r in rows], [r["patient"] for r in rows], seed=seed)[:3])
 
 # %% ../nbs/32_evaluation.ipynb #a5ebc7fd
-def _replace(path:Path, write)->None: # write: called with the path of a temporary file
-    part = path.with_name("part-" + path.name)
-    write(part)
-    os.replace(part, path)
-
 def _write_csv(path:Path, rows:list)->None:
     "A table; none where it would be empty, and an older one is taken away."
     if not rows: return path.unlink(missing_ok=True)
     names = list(dict.fromkeys(name for r in rows for name in r))
-    def write(part):
-        with open(part, "w", newline="", encoding="utf-8") as f:
-            table = csv.DictWriter(f, names)
-            table.writeheader()
-            table.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in rows)
-    _replace(path, write)
+    with replacing(path) as part, open(part, "w", newline="", encoding="utf-8") as f:
+        table = csv.DictWriter(f, names)
+        table.writeheader()
+        table.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in rows)
 
 # %% ../nbs/32_evaluation.ipynb #77952ac5
 def plot(evaluation:Evaluation): # a matplotlib Figure
@@ -300,9 +294,13 @@ LEVELS = {"sensitive": 1.0, "strict": 0.1}   # false positives a picture
 
 def choose_levels(curve:Froc, # of validation patients
     )->dict: # name -> threshold
-    "The lowest threshold that keeps to each rate of `LEVELS`; the highest there is where none does."
-    allowed = {name: curve.thresholds[curve.false_positives <= most] for name, most in LEVELS.items()}
-    return {name: float(t.min() if len(t) else curve.thresholds.max()) for name, t in allowed.items()}
+    "The lowest threshold from which on each rate of `LEVELS` is kept; the highest there is where none does."
+    levels = {}
+    for name, most in LEVELS.items():
+        above = curve.thresholds[curve.false_positives > most]   # at a low threshold everything may melt into one false mark, which is no better
+        kept = curve.thresholds[curve.thresholds > above.max(initial=0)]
+        levels[name] = float(kept.min() if len(kept) else curve.thresholds.max())
+    return levels
 
 # %% ../nbs/32_evaluation.ipynb #daddffd8
 def disagreement(segmenter, pairs:list, # with votes

@@ -11,7 +11,7 @@ import math
 import cv2
 import numpy as np
 
-from .scan import MAX_EXTENT, SPACING_RANGE, ScanError
+from .scan import _check_spacing
 
 # %% ../nbs/03_geometry.ipynb #c5027b4d
 MODEL_SPACING = 0.85  # mm a pixel, rows and columns, of the grid that the network sees
@@ -22,16 +22,7 @@ def _lengths(shape, # (rows, cols)
              spacing # mm, (row, col), or one number for both
             )->list: # Height and width in mm
     "The picture's height and width in mm; `ScanError` for a spacing that no CT slice has."
-    spacing = np.broadcast_to(np.asarray(spacing, float), 2).tolist()
-    low, high = SPACING_RANGE
-    if not all(low <= s <= high for s in spacing):
-        raise ScanError(f"The spacing is {spacing[0]:g} x {spacing[1]:g} mm a pixel and a CT slice has {low:g} to {high:g}, "
-                        "so the scale would be wrong: give the true spacing in mm.")
-    lengths = [n * s for n, s in zip(shape, spacing)]
-    if max(lengths) > MAX_EXTENT:
-        raise ScanError(f"At {spacing[0]:g} x {spacing[1]:g} mm a pixel the picture is {max(lengths):.0f} mm wide, more than "
-                        f"{MAX_EXTENT:g} mm, so the scale is wrong: give the true spacing in mm.")
-    return lengths
+    return [n * s for n, s in zip(shape, _check_spacing(spacing, shape))]
 
 # %% ../nbs/03_geometry.ipynb #79c3b08d
 def _resize(image:np.ndarray, # (rows, cols)

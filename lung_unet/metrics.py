@@ -249,13 +249,14 @@ def bootstrap(values:Sequence,             # one number for each case
               samples:int=2000,            # draws
               seed:int=0,
              )->Interval: # with its 95 % bounds
-    "The mean over patients and its 95 % bootstrap interval, drawn over patients."
+    "The mean over patients and its 95 % bootstrap interval, drawn over patients. One patient has no interval: NaN."
     values, patients = np.asarray(values, float), np.asarray(patients)
     defined = ~np.isnan(values)
     values, patients = values[defined], patients[defined]
     each = np.array([statistic(values[patients == p]) for p in np.unique(patients)])
     if not len(each):
         return Interval(np.nan, np.nan, np.nan, 0, len(defined))
+    if len(each) == 1: return Interval(float(each[0]), np.nan, np.nan, 1, int((~defined).sum()))
     draws = statistic(each[np.random.default_rng(seed).integers(len(each), size=(samples, len(each)))], axis=1)
     return Interval(float(statistic(each)), *_middle(draws), len(each), int((~defined).sum()))
 

@@ -12,6 +12,7 @@ __all__ = ['PICTURES', 'ROLES', 'ROLE_OF', 'ALIKE', 'SAID', 'GROUPS', 'UNREADABL
 # %% ../nbs/14_pairs.ipynb #c3efaedd
 import csv, hashlib, io, os, random, re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .scan import QUIET, SPACING_RANGE, Scan, ScanError, _check_size, _file_bytes, as_path, read_scan, scan_name, sniff
+from .scan import FORMATS, QUIET, SPACING_RANGE, Scan, ScanError, _check_size, _file_bytes, _pixels, as_path, read_scan, scan_name, sniff
 from .series import _files, is_series
 
 # %% ../nbs/14_pairs.ipynb #20cdf212
@@ -38,17 +39,22 @@ class Pair:
     window: tuple|None = None  # HU at gray 0 and at gray 1, where the data set documents it
 
 # %% ../nbs/14_pairs.ipynb #6c80c810
-def _read_gray(path:Path)->np.ndarray:
-    "A mask or vote picture as a 2-D array, colour collapsed to its brightest channel."
+def _read_mask(path:Path)->np.ndarray: # (rows, cols), or (rows, cols, 4) in colour
+    "A mask or vote picture, upright as scans are."
     raw = _file_bytes(path)
     try:
-        with QUIET, Image.open(io.BytesIO(raw)) as im: _check_size(im.height, im.width)   # Pillow reads the header alone
-        array = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
+        with QUIET, Image.open(io.BytesIO(raw), formats=FORMATS) as im:
+            _check_size(im.height, im.width)   # of the header, before anything is unpacked
+            return _pixels(im)
     except ScanError: raise
     except Image.DecompressionBombError: raise ScanError(f"{path.name} has far more pixels than can be read safely, so its pair has no mask: save it smaller.") from None
-    except Exception: array = None   # a damaged header makes Pillow and OpenCV raise everything there is
-    if array is None: raise ScanError(f"{path.name} cannot be read as a picture, so its pair has no mask: export it again as PNG.")
+    except Exception: raise ScanError(f"{path.name} cannot be read as a picture, so its pair has no mask: export it again as PNG.") from None   # a damaged header makes Pillow raise everything there is
+
+def _brightest(array:np.ndarray)->np.ndarray: # (rows, cols)
+    "Colour collapsed to its brightest channel."
     return array if array.ndim == 2 else array[..., :3].max(-1)
+
+def _read_gray(path:Path)->np.ndarray: return _brightest(_read_mask(path))
 
 # %% ../nbs/14_pairs.ipynb #4ae51bb4
 def scan_of(pair:Pair)->Scan:
@@ -197,16 +203,24 @@ class Pairs(list):
 # %% ../nbs/14_pairs.ipynb #319b8833
 LABELS = 50   # up to here a mask's brightest value is the number of a label, and no gray
 
+def _hues(array:np.ndarray)->int: # (rows, cols), or (rows, cols, 4)
+    "How many colours a drawn mask has besides black, bright or dark; 0 in a photograph, which has too many to be labels."
+    if array.ndim == 2: return 0
+    codes = np.unique(array[..., :3].astype(np.uint32) @ np.uint32([1, 2**8, 2**16]))   # one number a colour
+    colours = np.stack([codes >> shift & 255 for shift in (0, 8, 16)], -1)[codes > 0].astype(int)
+    return len(np.unique(100 * colours // colours.max(1, keepdims=True), axis=0)) if len(codes) <= LABELS else 0
+
 def _check(pair:Pair)->tuple: # (what is odd or None, whether to keep the pair)
     "Sizes agree, the mask has two values and is not empty; `ScanError` where it is a map of several labels, for one without the tumour would pass for a mask."
     try:
         shape = scan_of(pair).pixels.shape
         if pair.mask is None: return None, True
-        mask = _read_gray(pair.mask)
+        raw = _read_mask(pair.mask)
     except ScanError: return UNREADABLE, False
-    if mask.shape != shape: return OTHER_SIZE, False
-    values = np.unique(mask)
-    if len(values) > 2 and values[-1] <= LABELS: raise ScanError(f"{pair.mask.name} holds labels up to {values[-1]}, and it is not clear which of them is the tumour: save masks of the tumour alone.")
+    if raw.shape[:2] != shape: return OTHER_SIZE, False
+    values = np.unique(_brightest(raw))
+    labels = f"labels up to {values[-1]}" if len(values) > 2 and values[-1] <= LABELS else "several colours" if _hues(raw) > 1 else None
+    if labels: raise ScanError(f"{pair.mask.name} holds {labels}, and it is not clear which of them is the tumour: save masks of the tumour alone.")
     if values[-1] == 0: return "empty mask (taken as free of tumour)", True
     if len(values) > 2: return "mask with more than two values (cut at half)", True
     return None, True
@@ -285,10 +299,11 @@ def _from_folder(root:Path, normal:bool=False)->tuple: # (pairs, odd)
 # %% ../nbs/14_pairs.ipynb #2eeb2894
 def _pair(found:dict, base:Path, inside:str, patient:str, index:dict)->Pair:
     "One pair with what its data set's index says of it."
-    row, known, readers = index.get(inside, {}), KNOWN.get(base.name, {}), base/"readers.npz"
+    source = base.resolve().name   # of "." as well
+    row, known, readers = index.get(inside, {}), KNOWN.get(source, {}), base/"readers.npz"
     votes = str(found["votes"]) if "votes" in found else f"{readers}#{row['row']}" if row and readers.is_file() else ""
     spacing, window = _documented(row)
-    return Pair(found["image"], found.get("mask"), row.get("patient") or patient, base.name, votes,
+    return Pair(found["image"], found.get("mask"), row.get("patient") or patient, source, votes,
                 spacing or known.get("spacing"), known.get("typical", False), known.get("window") or window)
 
 # %% ../nbs/14_pairs.ipynb #a067f51a
@@ -391,25 +406,25 @@ def thumbnail(image:np.ndarray, # (rows, cols)
     return small / max(float(np.linalg.norm(small)), 1e-6)
 
 # %% ../nbs/14_pairs.ipynb #3863e154
-def group_alike(images:list, # pictures as 2-D arrays
+def group_alike(images:Iterable, # pictures as 2-D arrays
     alike:float=0.97, # correlation of thumbnails from which two pictures count as one patient's
     )->list: # a group number a picture
     "Join near-identical pictures, and whatever is near-identical to those."
     thumbs = np.stack([thumbnail(im) for im in images])
-    group = list(range(len(images)))
+    group = list(range(len(thumbs)))
     def root(i):
         while group[i] != i: group[i] = i = group[group[i]]
         return i
     for i in range(len(thumbs)):
         for j in np.flatnonzero(thumbs[:i] @ thumbs[i] >= alike): group[root(i)] = root(int(j))
-    return [root(i) for i in range(len(images))]
+    return [root(i) for i in range(len(thumbs))]
 
 # %% ../nbs/14_pairs.ipynb #d984fc98
 def _with_patients(pairs:list)->list:
     "Give pairs without a patient a group of near-identical slices, named after its first picture."
     lost = [p for p in pairs if not p.patient]
     if not lost: return pairs
-    groups = group_alike([scan_of(p).pixels for p in lost])
+    groups = group_alike(scan_of(p).pixels for p in lost)   # one at a time, for there may be thousands
     named = {id(p): f"{p.source}:{lost[g].image.stem}" for p, g in zip(lost, groups)}
     return [replace(p, patient=named[id(p)]) if id(p) in named else p for p in pairs]
 

@@ -23,6 +23,7 @@ from scipy import fft, ndimage
 from scipy.interpolate import CubicSpline
 from scipy.spatial.distance import pdist
 
+from .intensity import to_input
 from .scan import Scan, ScanError
 
 # %% ../nbs/05_phantom.ipynb #73645f94
@@ -533,8 +534,7 @@ def to_png(hu:np.ndarray,               # HU, (rows, cols)
            window:tuple=(-1000, 400),   # HU shown as black and as white
           )->np.ndarray: # uint8, (rows, cols)
     "HU as an 8-bit picture."
-    low, high = window
-    return (np.clip((hu - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+    return (to_input(hu, window) * 255 + 0.5).astype(np.uint8)
 
 # %% ../nbs/05_phantom.ipynb #7019264f
 HEIGHT = 240.0   # mm from level 0 to level 1
@@ -566,6 +566,7 @@ def _add_sphere(hu, free, tumour, spacing):
     "Draw a sphere into a volume where most of this lung is free around it; returns its mask."
     side = (np.arange(hu.shape[2]) > hu.shape[2] / 2) == (tumour.side == "left")
     room = ndimage.distance_transform_edt(np.pad(free & side, ((1, 1), (0, 0), (0, 0))), sampling=spacing)[1:-1]
+    if not room.any(): raise ScanError(f"No lung on the {tumour.side} is free for a tumour of {tumour.diameter_mm:g} mm: ask for more slices, another level, or fewer tumours.")
     centre = np.unravel_index(room.argmax(), room.shape)
     away = np.sqrt(sum(((axis - c) * mm)**2 for axis, c, mm in zip(np.ogrid[tuple(map(slice, hu.shape))], centre, spacing)))
     inside = away - tumour.diameter_mm / 2

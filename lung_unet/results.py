@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from .export import MEASURES, dicom_seg, dicom_sr, nifti
-from .intensity import to_hu
+from .intensity import to_hu, to_input
 from .lesions import MIN_PIXELS, Lesion3D, find_lesions, find_lesions_3d, least_voxels, lesion_labels
 from .overlay import contact_sheet, draw_overlay, lesion_label
 from .scan import Scan
@@ -37,8 +37,7 @@ def display_image(scan:Scan, # HU or gray
     "The pixels as they are shown to people."
     if scan.unit == "gray":
         return scan.pixels
-    low, high = DISPLAY_WINDOW
-    return np.clip((scan.pixels - low) / (high - low), 0, 1).astype(np.float32)
+    return to_input(scan.pixels, DISPLAY_WINDOW)
 
 # %% ../nbs/12_results.ipynb #ba75688d
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,7 +52,7 @@ class Segmentation:
     spacing_used: tuple | None = None   # mm, (row, col), that the model was given
     spacing_estimated: bool = False     # whether that was an estimate
     calibration: object = None          # the Calibration onto HU: low, high, confidence, method
-    by_hand: np.ndarray | None = None   # bool, pixels that a person added; None where nobody did
+    by_hand: np.ndarray | None = None   # bool, pixels that a person added; None where nobody corrected anything
     lungs: np.ndarray | None = None     # bool, of a volume: the lung field, which says where lesions lie; None where unknown
 
     def __post_init__(self): _check(self)
@@ -61,7 +60,7 @@ class Segmentation:
     @cached_property
     def mask(self):
         "bool, where the probability reaches the threshold."
-        return self.probability >= self.threshold
+        return self.probability >= np.float32(self.threshold)   # compared in the probability's own precision
 
     @property
     def is_volume(self):
@@ -158,7 +157,7 @@ def corrected(seg:Segmentation,
     threshold, probability = np.float32(seg.threshold), seg.probability.astype(np.float32)   # a copy
     probability[added], probability[erased] = threshold, np.nextafter(threshold, np.float32(0))
     doubt = f"The mask was corrected by hand: {added.sum()} pixels added, {erased.sum()} erased."
-    return replace(seg, probability=probability, warnings=[*seg.warnings, doubt], by_hand=added)
+    return replace(seg, probability=probability, warnings=[*seg.warnings, doubt], by_hand=added if seg.by_hand is None else added | seg.by_hand & mask)
 
 # %% ../nbs/12_results.ipynb #304c0cdc
 SCHEMA = "lung_unet.segmentation/1"
@@ -291,6 +290,7 @@ def write_files(seg:Segmentation,
     again = is_result(folder / f"{name}.json")
     with TemporaryDirectory(prefix=".lung_unet_", dir=folder) as hidden:
         for file, data in files.items(): (Path(hidden) / file).write_bytes(data)
+        if again: (folder / f"{name}.json").unlink()   # it would belie a new mask if the moves were interrupted
         for file in files: os.replace(Path(hidden) / file, folder / file)
     for file in (name + end for end in FILE_ENDS if again and name + end not in files): (folder / file).unlink(missing_ok=True)   # an earlier SEG, SR or table would belie the new mask
     return [folder / file for file in files]

@@ -637,6 +637,7 @@ def read_scan(x:str|os.PathLike|bytes|np.ndarray|Scan, # a file, its bytes, an a
         raise ScanError(f"The unit {str(unit)[:20]!r} is not known, and numbers mean nothing without one: "
                         "pass 'HU' or 'gray'.")
     if isinstance(x, Scan):
+        if x.pixels.ndim == 3: raise ScanError("The Scan is a volume, and read_scan takes one slice: give it to read_series.")
         return _told(x, spacing, name)
     if isinstance(x, np.ndarray):
         scan, data, format = _decode(_from_array, x, unit), np.ascontiguousarray(x), "array"

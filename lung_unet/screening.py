@@ -180,6 +180,7 @@ class Journal:
         self._read()
         if self.settings is None: self._write({"settings": settings})
         if self.settings != settings:
+            self.file.close()   # and with it the lock
             raise ScanError("The output folder holds results of another archive, model, threshold or other options, and one table cannot hold both: "
                             "repeat the earlier command, or choose another --out.")
 

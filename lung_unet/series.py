@@ -756,8 +756,8 @@ def _from_nrrd(data):
     return _Grid(_block(data, 0, dtype, shape), affine, source={"format": "NRRD"}, warnings=() if placed else (UNPLACED,), sized=sized)
 
 # %% ../nbs/01_series.ipynb #3d8704f2
-MET = {"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4", "MET_LONG_LONG": "i8",
-       "MET_FLOAT": "f4", "MET_DOUBLE": "f8"}
+MET = {"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4",
+       "MET_LONG_LONG": "i8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8"}
 
 def _meta_header(data):
     "The lines of a MetaImage header as a dict, and the byte at which they end."
@@ -773,17 +773,18 @@ def _from_mha(data, folder=None):
     "The bytes of an MHA file, or of an MHD file with its numbers in the same folder (of a disk or an archive), -> _Grid."
     fields, end = _meta_header(data)
     numbers = lambda key, default: [float(v) for v in fields.get(key, default).split()]
+    yes = lambda key, default: fields.get(key, default)[:1] in "Tt1"   # True, true and 1 are all written
     shape, name = _check_shape(numbers("DimSize", "")), fields["ElementDataFile"]
-    if int(fields.get("ElementNumberOfChannels", 1)) != 1 or int(fields.get("HeaderSize", 0)) or fields.get("BinaryData", "True") != "True":
+    if int(fields.get("ElementNumberOfChannels", 1)) != 1 or int(fields.get("HeaderSize", 0)) or not yes("BinaryData", "True"):
         raise ScanError("The MHA file holds colours, text or a header of its own within the numbers: save it as a plain volume.")
-    big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")) == "True"
+    big = yes("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False"))
     dtype = np.dtype((">" if big else "<") + MET[fields["ElementType"]])
     source = {"format": "MHA"}
-    if name != "LOCAL":
+    if name.upper() != "LOCAL":
         numbers_apart = _beside(folder, name)
         source["sha256"] = hashlib.sha256(data + numbers_apart).hexdigest()
         data, end = numbers_apart, 0
-    if fields.get("CompressedData", "False") == "True":
+    if yes("CompressedData", "False"):
         size, unpack = math.prod(shape) * dtype.itemsize, zlib.decompressobj()
         data, end = unpack.decompress(memoryview(data)[end:], size + 1)[:size], 0
         if not unpack.eof:   # zlib compares its checksum there
@@ -821,7 +822,7 @@ def _check_numbers(values):
 def _from_grid(grid, unit=None, trust=True, spacing=None):
     "A block of numbers -> Scan; `trust`: may values that look like Hounsfield units be taken for such? `spacing`: mm, for what does not say it."
     ends, like_hu = _check_numbers(grid.values), _looks_hu(grid.values, grid.scale)
-    if unit == "HU" and grid.values.dtype == np.uint8:
+    if unit == "HU" and grid.values.dtype == np.uint8 and grid.scale == (1, 0):
         raise ScanError("8-bit numbers end at 255 and cannot be Hounsfield units: leave out unit='HU' to have them read as gray.")
     doubts = grid.warnings
     if unit is None and like_hu != trust:
@@ -861,11 +862,13 @@ def _from_array3(a, unit, spacing, data=None):
         raise _no_volume(a.shape)
     _check_volume(a.shape)
     _check_unmasked(a)
-    affine = None
-    if spacing is not None:
-        affine = np.diag([*_check_spacing(spacing, a.shape), 1.0])[[2, 1, 0, 3]]
+    affine = None if spacing is None else _diagonal(spacing, a.shape)
     sha = hashlib.sha256(np.ascontiguousarray(a) if data is None else data).hexdigest()
     return _from_grid(_Grid(a, affine, source={"format": "array" if data is None else "NPY", "sha256": sha}), unit, trust=False)
+
+def _diagonal(spacing, shape):
+    "The affine of (slices, rows, cols) in the normal form that begins at the origin."
+    return np.diag([*_check_spacing(spacing, shape), 1.0])[[2, 1, 0, 3]]
 
 def _no_volume(shape):
     return ScanError(f"The array has shape {str(shape)[:60]}, and a volume is (slices, rows, cols): give one slice, or a colour picture as uint8 (rows, cols, 3), to read_scan.")
@@ -931,16 +934,16 @@ def read_series(x:str|os.PathLike|bytes|np.ndarray|Series|Scan, # a folder, a fi
     "Read a whole study as one volume; raises `ScanError`."
     if unit not in (None, "HU", "gray"):
         raise ScanError(f"The unit {str(unit)[:20]!r} is not known, and numbers mean nothing without one: pass 'HU' or 'gray'.")
-    if isinstance(x, Scan):
-        return replace(x, name=name) if name else x
     with _clearly("The study"):
-        if isinstance(x, np.ndarray):
+        if isinstance(x, Scan):
+            scan = x if x.spacing or spacing is None else replace(x, spacing=_check_spacing(spacing, x.pixels.shape), affine=_diagonal(spacing, x.pixels.shape))
+        elif isinstance(x, np.ndarray):
             scan = _from_array3(x, unit, spacing)
         else:
             scan = _from_found(x) if isinstance(x, Series) else _from_file(_as_file(x), unit, spacing, series)
     if spacing is not None and not np.allclose(_check_spacing(spacing, scan.pixels.shape), scan.spacing, rtol=0.01):
         scan = replace(scan, warnings=(*scan.warnings, "The file says {:.3g} x {:.3g} x {:.3g} mm, so the given spacing was not used.".format(*scan.spacing)))
-    return replace(scan, name=name or (scan_name(x) if isinstance(x, (str, os.PathLike)) else scan.name))
+    return replace(scan, name=name or (scan_name(os.path.abspath(x)) if isinstance(x, (str, os.PathLike)) else scan.name))   # "." has a name, too
 
 # %% ../nbs/01_series.ipynb #6fdb12ec
 def is_series(x # whatever a user brings

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from .batches import Case
 from .intensity import HU_RANGE, calibrate, to_hu, to_input
@@ -143,5 +144,5 @@ def _stress(pair:Pair, stress, folder:Path, name:str, rng)->Pair:
     gray = (scan_of(pair).pixels * 255).round().astype(np.uint8)
     image, mask = stress(gray, truth(pair), rng, None if pair.typical else pair.spacing)
     paths = folder/f"{name}.png", folder/f"{name}_mask.png"
-    for path, picture in zip(paths, (image, mask.astype(np.uint8) * 255)): cv2.imwrite(str(path), picture)
+    for path, picture in zip(paths, (image, mask.astype(np.uint8) * 255)): Image.fromarray(picture).save(path)
     return replace(pair, image=paths[0], mask=paths[1] if mask.any() else None, votes="", spacing=None, typical=False, window=None)

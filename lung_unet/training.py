@@ -4,25 +4,28 @@
 
 # %% auto #0
 __all__ = ['ALLOWED', 'FIRST', 'SECOND', 'THIRD', 'FOURTH', 'FIFTH', 'SIXTH', 'RUNS', 'BLENDS', 'SHIPS', 'AVERAGE_EVERY', 'LONG',
-           'Recipe', 'native_precision', 'learning_rate', 'predict_case', 'validate', 'pick_cases', 'write_atomically',
-           'average', 'save_checkpoint', 'load_checkpoint', 'network', 'export_model', 'blend', 'sharing', 'own_part',
-           'FusedNormalization', 'quick', 'use_xla', 'build', 'Log', 'read_log', 'show_curve', 'train']
+           'START', 'Recipe', 'native_precision', 'learning_rate', 'predict_case', 'validate', 'pick_cases',
+           'write_atomically', 'average', 'State', 'save_checkpoint', 'load_checkpoint', 'network', 'export_model',
+           'blend', 'sharing', 'own_part', 'FusedNormalization', 'quick', 'use_xla', 'build', 'Log', 'read_log',
+           'show_curve', 'train']
 
 # %% ../nbs/24_training.ipynb #7134c0e5
-import csv, json, os, sys, tempfile, time
-from contextlib import nullcontext
+import csv, io, json, os, sys, tempfile, time
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import inf
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
+from typing import NamedTuple
 
 import keras
 import numpy as np
 from tqdm.auto import tqdm
 
 from .batches import UNKNOWN_SCALE, Case, batches, load_cases
+from .card import replacing, sha256
 from .geometry import AIR_AROUND, MODEL_SPACING, resample, restore
 from .intensity import CROP_SIDE, calm
 from .losses import segmentation_loss
@@ -127,15 +130,16 @@ def predict_case(model:keras.Model, case:Case, spacing:float=MODEL_SPACING # mm 
     return restore(np.asarray(model.predict_on_batch(padded))[0, :, :, 0][there], case.image.shape)
 
 # %% ../nbs/24_training.ipynb #7cf175a6
-def validate(model:keras.Model, cases:list, spacing:float=MODEL_SPACING, threshold:float=0.5)->dict: # "score", "marked", one Dice a source
-    "Mean Dice by source, their mean, and the share of tumour-free pictures marked."
+def validate(model:keras.Model, cases:list, spacing:float=MODEL_SPACING)->dict: # "score", "marked", one Dice a source
+    "Mean Dice by source at a threshold of 0.5, their mean, and the share of tumour-free pictures marked."
     scores, marked = {}, []
     for case in cases:
-        mask, true = predict_case(model, case, spacing) >= threshold, case.target >= 127
+        mask, true = predict_case(model, case, spacing) >= 0.5, case.target >= 127
         if true.any(): scores.setdefault(case.source, []).append(dice(mask, true))
         else: marked.append(bool(mask.any()))
     means = {source: float(np.mean(v)) for source, v in scores.items()}
-    return dict(score=float(np.mean(list(means.values()))) if means else 0.0, marked=float(np.mean(marked)) if marked else float("nan"), **means)
+    own = dict(score=float(np.mean(list(means.values()))) if means else 0.0, marked=float(np.mean(marked)) if marked else float("nan"))
+    return own | means | own   # a source may be called anything, "score" too
 
 # %% ../nbs/24_training.ipynb #6fa0226f
 def pick_cases(pairs:list, most:int, seed:int)->list: # pairs
@@ -166,20 +170,30 @@ def average(ema:list, weights:list, k:int, decay:float)->None:
     keep = min(decay, (1 + k) / (10 + k))**AVERAGE_EVERY
     for a, w in zip(ema, weights): a += (1 - keep) * (w - a)
 
-def save_checkpoint(path:Path, model:keras.Model, ema:list, k:int, best:float)->None:
-    "Weights, their average, optimizer, the next step and the best score so far, in one file."
-    groups = dict(weights=model.get_weights(), ema=ema, optimizer=[np.asarray(keras.ops.convert_to_numpy(v)) for v in model.optimizer.variables])
-    arrays = {f"{name}_{i:03d}": a for name, group in groups.items() for i, a in enumerate(group)}
-    write_atomically(path, lambda f: np.savez(f, step=k, best=best, **arrays))
+class State(NamedTuple):
+    "Where a run is."
+    model: keras.Model  # with its optimizer
+    ema: list           # the averaged weights
+    step: int = 0       # the next one
+    best: float = -1.0  # validation score so far
+    losses: tuple = ()  # of the steps since the last validation
+    seconds: float = 0  # of training so far
 
-def load_checkpoint(path:Path, recipe:Recipe)->tuple: # (model, ema, next step, best score)
-    "Model and optimizer where a run was."
+def save_checkpoint(path:Path, state:State)->None:
+    "All of a state in one file."
+    groups = dict(weights=state.model.get_weights(), ema=state.ema, optimizer=[np.asarray(keras.ops.convert_to_numpy(v)) for v in state.model.optimizer.variables])
+    arrays = {f"{name}_{i:03d}": a for name, group in groups.items() for i, a in enumerate(group)}
+    numbers = {name: getattr(state, name) for name in ("step", "best", "losses", "seconds")}
+    write_atomically(path, lambda f: np.savez(f, **numbers, **arrays))
+
+def load_checkpoint(path:Path, recipe:Recipe)->State:
+    "Where a run was."
     with np.load(path, allow_pickle=False) as z:
         model = build(recipe)
         group = lambda name: [z[key] for key in sorted(z.files) if key.startswith(name + "_")]
         model.set_weights(group("weights"))
         for variable, value in zip(model.optimizer.variables, group("optimizer"), strict=True): variable.assign(value)
-        return model, group("ema"), int(z["step"]), float(z["best"])
+        return State(model, group("ema"), int(z["step"]), float(z["best"]), tuple(z["losses"].tolist()), float(z["seconds"]))
 
 # %% ../nbs/24_training.ipynb #344a94f8
 def network(recipe:Recipe, precision:str)->keras.Model:
@@ -193,11 +207,7 @@ def export_model(recipe:Recipe, weights:list, path:Path)->None:
     "The network in float32 with these weights, as a `.keras` file."
     model = network(recipe, "float32")
     model.set_weights(weights)
-    part = path.with_name("part-" + path.name)
-    try:
-        model.save(part)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    with replacing(path) as part: model.save(part)
 
 # %% ../nbs/24_training.ipynb #8fcd21f9
 def blend(models:dict, # .keras file -> share, 1 together; all of one shape
@@ -205,7 +215,7 @@ def blend(models:dict, # .keras file -> share, 1 together; all of one shape
     "Write the network whose weights are the weighted mean of several models' weights."
     nets = [load_keras(file) for file in models]
     nets[0].set_weights([np.average(arrays, axis=0, weights=list(models.values())) for arrays in zip(*(net.get_weights() for net in nets), strict=True)])
-    nets[0].save(path)
+    with replacing(path) as part: nets[0].save(part)
     return path
 
 # %% ../nbs/24_training.ipynb #be67ca44
@@ -226,7 +236,7 @@ def own_part(batch:np.ndarray, # (count, rows, cols, 1), the same in every proce
 
 # %% ../nbs/24_training.ipynb #c38d56fb
 class FusedNormalization(keras.layers.BatchNormalization):
-    "Batch normalisation that takes TensorFlow one operation in training; weights and everything else as in Keras' own."
+    "Batch normalisation that takes TensorFlow one operation in training; weights as in Keras' own, and so is all else, but that the moving variance is of n - 1."
     def call(self, inputs, training=None, mask=None):
         if not training: return super().call(inputs, training=False)
         from tensorflow import raw_ops
@@ -271,9 +281,11 @@ class Log:
 
     def __call__(self, row:dict)->None:
         self.rows.append(row)
-        names = list(dict.fromkeys(name for r in self.rows for name in r))
-        lines = [",".join(names)] + [",".join(str(r.get(n, "")) for n in names) for r in self.rows]
-        write_atomically(self.path, lambda f: f.write(("\n".join(lines) + "\n").encode()))
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(dict.fromkeys(name for r in self.rows for name in r)), lineterminator="\n")   # a source's name may hold a comma
+        table.writeheader()
+        table.writerows(self.rows)
+        write_atomically(self.path, lambda f: f.write(text.getvalue().encode()))
         for name, value in row.items(): self.board.add_scalar(name, value, row["step"])
         self.board.flush()
         if "ipykernel" in sys.modules and len(self.rows) > 1: show_curve(self.rows)   # one point is no curve
@@ -310,42 +322,46 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
     out, devices = Path(out), sharing(recipe.count)
     split = pairs if isinstance(pairs, dict) else split_by_patient(pairs, seed=recipe.seed)
     assert_disjoint(split)
-    _same_recipe(out, recipe, split)
+    _same_recipe(out, recipe, split, init)
     quiet = not sys.stderr.isatty() if quiet is None else quiet
     with devices:
-        model, ema, start, best = _start(out, recipe, init)
+        state = _start(out, recipe, init)
         cases = load_cases(split["train"], quiet)
         held_out = load_cases(pick_cases(split["val"], recipe.validation_cases, recipe.seed), quiet)
         if not any((case.target >= 127).any() for case in held_out):
             raise ValueError(f"None of the {len(held_out)} validation pictures shows a tumour, so the best weights cannot be told: bring more patients, {len({c.patient for c in cases})} are too few.")
         out.mkdir(parents=True, exist_ok=True)
-        _claim(out, recipe, split)
-        _run(model, ema, start, best, cases, held_out, recipe, out, quiet, min(until or recipe.steps, recipe.steps))
+        _claim(out, recipe, split, init)
+        _run(state, cases, held_out, recipe, out, quiet, min(until or recipe.steps, recipe.steps))
     return out
 
 # %% ../nbs/24_training.ipynb #39e4d47d
-def _same_recipe(out:Path, recipe:Recipe, split:dict)->None:
-    "A folder with a run belongs to one recipe and one split: refuse to go on with another."
+def _same_recipe(out:Path, recipe:Recipe, split:dict, init:Path|None)->None:
+    "A folder with a run belongs to one recipe, one split and one model to start from: refuse to go on with another."
     if not (out/"checkpoint.npz").is_file() and not any(out.glob("*.keras")): return   # nothing to spoil
     with tempfile.TemporaryDirectory() as d: ours = _claim(Path(d), recipe, split)
     path, dealt = out/"recipe.json", out/"split.csv"
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != json.loads(ours["recipe.json"]):
         raise ValueError(f"{out} holds a run of another recipe, which this one would spoil: choose another folder or the recipe in {path.name}.")
+    if init and not ((out/START).is_file() and Path(init).is_file() and (out/START).read_text() == sha256(init)):
+        raise ValueError(f"{out} holds a run that did not start from this {Path(init).name}, and going on with it would not start from there: choose another folder.")
     if dealt.is_file() and dealt.read_bytes() != ours["split.csv"]:
         raise ValueError(f"{out} holds a run on other patients, or on the same ones dealt otherwise, so test patients would be trained on: choose another folder.")
 
-def _claim(out:Path, recipe:Recipe, split:dict)->dict: # name -> bytes of the two files
-    "Write down to which recipe and which split a folder belongs."
-    save_split(split, part := out/"split.csv.new")
-    os.replace(part, out/"split.csv")
+START = "start.sha256"   # fingerprint of the model that a run started from
+
+def _claim(out:Path, recipe:Recipe, split:dict, init:Path|None=None)->dict: # name -> bytes of the recipe's and the split's file
+    "Write down to which recipe, which split and which start a folder belongs."
+    with replacing(out/"split.csv") as part: save_split(split, part)
+    if init: write_atomically(out/START, lambda f: f.write(sha256(init).encode()))
     write_atomically(out/"recipe.json", lambda f: f.write(json.dumps(asdict(recipe), indent=1, default=np.generic.item).encode()))
     return {name: (out/name).read_bytes() for name in ("recipe.json", "split.csv")}
 
-def _start(out:Path, recipe:Recipe, init:Path|None)->tuple: # (model, ema, step, best score)
+def _start(out:Path, recipe:Recipe, init:Path|None)->State:
     "A fresh model, one with given weights, or one brought back from its checkpoint."
     if (out/"checkpoint.npz").is_file(): return load_checkpoint(out/"checkpoint.npz", recipe)
     model = _from_model(recipe, init) if init else build(recipe)
-    return model, [w.copy() for w in model.get_weights()], 0, -1.0
+    return State(model, [w.copy() for w in model.get_weights()])
 
 def _from_model(recipe:Recipe, init:Path)->keras.Model:
     "The network of a recipe with the weights of a `.keras` file."
@@ -356,25 +372,25 @@ def _from_model(recipe:Recipe, init:Path)->keras.Model:
     return model
 
 # %% ../nbs/24_training.ipynb #75a7d6a7
-def _run(model, ema, start, best, cases, held_out, recipe, out, quiet, stop)->None:
-    "Steps, averages, validations and checkpoints, from step `start` to before step `stop`."
-    log, losses = Log(out, start), []
-    began = time.time() - (log.rows[-1]["seconds"] if log.rows else 0)   # a resumed run counts on
-    bar = tqdm(total=recipe.steps, initial=start, disable=quiet, desc="training", unit="step")
+def _run(state, cases, held_out, recipe, out, quiet, stop)->None:
+    "Steps, averages, validations and checkpoints, from where a run is to before step `stop`."
+    model, ema, start, best, losses, seconds = state
+    log, losses, began = Log(out, start), list(losses), time.time() - seconds   # a resumed run counts on
     synthesis = Synthesis(cases, recipe.synthetic)
-    for k, x, y in batches(cases, recipe.size, recipe.count, recipe.seed, start, stop, recipe.shares, synthesis, recipe.spacing, recipe.unknown_scale, recipe.parts):
-        model.optimizer.learning_rate = learning_rate(recipe, k)
-        losses.append(float(model.train_on_batch(own_part(x), own_part(y))))
-        if k % AVERAGE_EVERY == AVERAGE_EVERY - 1 or k + 1 == recipe.steps: average(ema, model.get_weights(), k, recipe.ema)
-        bar.update(); bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", best=f"{best:.3f}", refresh=False)
-        done = k + 1
-        if done % recipe.validate_every == 0 or done == recipe.steps:
-            row = dict(step=done, loss=float(np.mean(losses)), seconds=round(time.time() - began), **_validate_average(model, ema, held_out, recipe.spacing))
-            losses, best = [], _keep_best(row, best, recipe, model, ema, out)
-            log(row)
-        if done == recipe.steps: export_model(recipe, ema, out/"last.keras")
-        if done % recipe.checkpoint_every == 0 or done == stop: save_checkpoint(out/"checkpoint.npz", model, ema, done, best)
-    bar.close()
+    with closing(log.board), tqdm(total=recipe.steps, initial=start, disable=quiet, desc="training", unit="step") as bar:
+        for k, x, y in batches(cases, recipe.size, recipe.count, recipe.seed, start, stop, recipe.shares, synthesis, recipe.spacing, recipe.unknown_scale, recipe.parts):
+            model.optimizer.learning_rate = learning_rate(recipe, k)
+            losses.append(float(model.train_on_batch(own_part(x), own_part(y))))
+            if k % AVERAGE_EVERY == AVERAGE_EVERY - 1 or k + 1 == recipe.steps: average(ema, model.get_weights(), k, recipe.ema)
+            bar.update(); bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", best=f"{best:.3f}", refresh=False)
+            done = k + 1
+            if done % recipe.validate_every == 0 or done == recipe.steps:
+                own = dict(step=done, loss=float(np.mean(losses)), seconds=round(time.time() - began))
+                row = own | _validate_average(model, ema, held_out, recipe.spacing) | own   # see `validate`
+                losses, best = [], _keep_best(row, best, recipe, model, ema, out)
+                log(row)
+            if done == recipe.steps: export_model(recipe, ema, out/"last.keras")
+            if done % recipe.checkpoint_every == 0 or done == stop: save_checkpoint(out/"checkpoint.npz", State(model, ema, done, best, losses, time.time() - began))
 
 def _validate_average(model, ema:list, held_out:list, spacing:float)->dict:
     "Validate the averaged weights, then put the others back."

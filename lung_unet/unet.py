@@ -8,6 +8,7 @@ __all__ = ['PRIOR', 'conv_block', 'unet', 'convolutions', 'gflop', 'load_keras']
 # %% ../nbs/22_unet.ipynb #3f6e7404
 import math
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 from keras import layers
@@ -69,7 +70,7 @@ def load_keras(path:str|Path)->keras.Model:
     if not path.is_file(): raise ModelError(f"{path.name} does not exist, so no model can be loaded: pass a .keras file.")
     if path.suffix != ".keras": raise ModelError(f"{path.name} is not a .keras file, and other formats can run code while loading: save the model as .keras.")
     try: model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as e:
+    except (ValueError, TypeError, OSError, KeyError, BadZipFile) as e:
         raise ModelError(f"{path.name} cannot be loaded safely ({type(e).__name__}): pass a .keras file that holds only Keras' own layers.") from e
     if len(model.inputs) != 1 or model.input_shape != (None, None, None, 1) or model.output_shape != (None, None, None, 1):
         raise ModelError(f"{path.name} maps {model.input_shape} to {model.output_shape}, and this library needs (any, any, any, 1) to the same: train it with `lung_unet.unet`.")

@@ -104,10 +104,10 @@ def check_files(out):
         elif path.name == "log.csv": assert all(line.count(",") >= 3 for line in path.read_text(encoding="utf-8").splitlines())
 
 def weights(out):
-    "Everything in the last checkpoint, and the kept weights."
+    "Everything in the last checkpoint but the time it took, and the kept weights."
     import h5py
     arrays = {}
-    with np.load(Path(out) / "checkpoint.npz", allow_pickle=False) as z: arrays |= {key: z[key] for key in z.files}
+    with np.load(Path(out) / "checkpoint.npz", allow_pickle=False) as z: arrays |= {key: z[key] for key in z.files if key != "seconds"}
     with zipfile.ZipFile(Path(out) / "best.keras") as z, z.open("model.weights.h5") as f, h5py.File(f) as h:
         h.visititems(lambda name, item: arrays.update({f"best/{name}": item[()]}) if isinstance(item, h5py.Dataset) else None)
     return arrays
@@ -115,7 +115,7 @@ def weights(out):
 def largest_difference(a, b):
     "Over all arrays of two runs; infinite where they do not hold the same arrays."
     if a.keys() != b.keys(): return float("inf")
-    return max(float(np.abs(a[k].astype(np.float64) - b[k]).max()) for k in a)
+    return max(float(np.abs(a[k].astype(np.float64) - b[k]).max(initial=0)) for k in a)
 
 def trial(data, out, duration, rng, left):
     "One run, killed at most `left` times and then left to end: kills, and those of them in the middle of a write."
