@@ -18,9 +18,9 @@ import traceback
 from dataclasses import fields
 from pathlib import Path
 
-from .results import DISCLAIMER, FILE_ENDS, is_result, safe_name
+from .results import DISCLAIMER, FILE_ENDS, belongs_to_result, is_result, leftovers, safe_name
 from .scan import ENDINGS, STDERR, ScanError, as_path, bundled, hush, scan_name, sniff
-from .series import find_series, is_series
+from .series import DICOMDIR, find_series, is_series
 
 # %% ../nbs/51_cli.ipynb #1b2dc2de
 def _printable(text):
@@ -50,20 +50,17 @@ def _fail(e, args, *about):
     _say(*about, _sentence(e, getattr(args, "deidentify", False)))
 
 # %% ../nbs/51_cli.ipynb #9df3b529
-def _is_result(path):
-    "Is this an overlay, a mask or a SEG that `predict` wrote?"
-    ends = [end for end in FILE_ENDS if path.name.endswith(end) and end != ".json"]
-    return any(is_result(path.with_name(path.name.removesuffix(end) + ".json")) for end in ends)
-
 def _kind(path):
     "What a file in a folder is: sniffed, or 'picture' where only its ending says so, or None."
-    if path.name.startswith(".") or not path.is_file() or _is_result(path):
+    if path.name.startswith(".") or not path.is_file() or belongs_to_result(path):
         return None
     try:
         with open(path, "rb") as f:
-            kind = sniff(f.read(256))
+            head = f.read(1024)
     except OSError:   # locked: it fails by itself, and not the folder with it
         return "picture"
+    kind = sniff(head[:256])
+    if kind == "DICOM" and DICOMDIR in head: return None   # the slices that it lists are found by themselves
     return kind or ("picture" if path.suffix.lower() in ENDINGS - {".gz", ".zip"} or is_series(path) else None)
 
 # %% ../nbs/51_cli.ipynb #dfa8db20
@@ -138,7 +135,7 @@ def keyed_id(path:str|os.PathLike, key:bytes)->str: # such as scan_4f0a9c21d3b7
 def _check_free(out, name):
     "Refuse to replace files that `predict` did not write."
     taken = [path for end in FILE_ENDS if (path := out / f"{name}{end}").exists()]
-    if taken and not is_result(out / f"{name}.json"):
+    if taken and not is_result(out / f"{name}.json") and not leftovers(out, name):   # of a call that was stopped
         raise ScanError(f"{taken[0].name} is already in the output folder and was not written by lung-unet, "
                         "so it was left alone: choose another --out.")
 
@@ -411,6 +408,13 @@ def _number(low, high):
         return value
     return parse
 
+def _spacing(text):
+    "A type for argparse: mm between pixel centres, one number or three with commas."
+    numbers = [_number(0, 20)(part) for part in text.split(",")]
+    if len(numbers) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither one number nor slice, row and column with commas between them")
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
 def _whole(text):
     "A type for argparse: a whole number from 1 on."
     if not text.isdecimal() or not int(text):
@@ -451,8 +455,8 @@ def _predict_options(parser):
     parser.add_argument("--csv", action="store_true", help="write NAME_lesions.csv too, a row for each lesion, with the columns and units of the JSON's lesions")
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T",
                         help="mark pixels of at least this probability (the model's own)")
-    parser.add_argument("--spacing", type=_number(0, 20), metavar="MM",
-                        help="mm between pixel centres, where the files do not say; a file that does is believed")
+    parser.add_argument("--spacing", type=_spacing, metavar="MM",
+                        help="mm between pixel centres, where the files do not say; a file that does is believed; of a volume SLICE,ROW,COLUMN, such as 2.5,0.7,0.7")
     parser.add_argument("--series", metavar="UID", help="which series, where a study holds several; without it the axial one with the most slices")
     _add_deidentify(parser)
     _add_model(parser)
@@ -516,6 +520,8 @@ def main(argv:list|None=None, # words after `lung-unet`; those of the shell by d
         args = build_parser().parse_args(argv)
     except SystemExit as e:   # argparse has said what there was to say
         return e.code
+    for stream in (sys.stdout, sys.stderr):   # a name that the terminal cannot show must not cost the table
+        if hasattr(stream, "reconfigure"): stream.reconfigure(errors="backslashreplace")
     try:
         return args.run(args)
     except KeyboardInterrupt:

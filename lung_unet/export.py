@@ -91,8 +91,8 @@ def planes(scan:Scan # with headers
 def check_source(scan:Scan):
     "Refuse a scan that no DICOM SEG can belong to."
     if not scan.headers:
-        raise ScanError("The scan did not come from DICOM, and a SEG must name the DICOM pictures it belongs to: "
-                        "leave out the SEG, or bring the DICOM files.")
+        what = "The headers of the DICOM files were left behind when the result was saved or sent" if scan.source.get("format") == "DICOM" else "The scan did not come from DICOM"
+        raise ScanError(f"{what}, and a SEG must name the DICOM pictures it belongs to: leave out the SEG, or bring the DICOM files.")
     if any(_value(ds, "NumberOfFrames") not in (None, 1) for ds in scan.headers) and (len(scan.headers) > 1 or "frames" not in scan.source):
         raise ScanError("The series is spread over DICOM files of several frames each, and a SEG can only be made for one of those or for one file a slice: "
                         "leave out the SEG, or export the series as single slices.")
@@ -100,6 +100,10 @@ def check_source(scan:Scan):
     told = _value(placed[0], "PixelSpacing")
     if scan.pixels.ndim == 2 and scan.spacing and told and not np.allclose(scan.spacing, np.array(told, float), rtol=0.01):
         raise ScanError("The pixel size was given by hand and is not the one in the DICOM file, so SEG and measurements would contradict each other: leave out one of them.")
+    if "frames" not in scan.source and len({str(ds.get("SOPInstanceUID")) for ds in placed}) < len(placed):
+        raise ScanError("Several slices are called by one SOPInstanceUID, so a SEG could not say which it belongs to: leave out the SEG, or export the series again.")
+    if scan.pixels.ndim == 2 and _value(placed[0], "SliceThickness") is None:
+        raise ScanError("The DICOM header does not say how thick the slice is, which a SEG must tell: leave out the SEG, or bring the whole series.")
     missing = [key for key in PLACE if any(_value(ds, key) is None for ds in placed)]
     if missing or scan.pixels.size != sum(int(ds.Rows) * int(ds.Columns) for ds in placed):
         what = f"say nothing of {missing[0]}" if missing else "are not one for each slice"
@@ -109,24 +113,26 @@ def check_source(scan:Scan):
 def _told(ds, key):
     "A value of the header as text, or nothing where it is missing or not as the standard has it."
     from pydicom.datadict import dictionary_VR
+    from pydicom.multival import MultiValue
     from pydicom.valuerep import DA, TM
 
-    text = str(_value(ds, key) or "").strip()
+    value = _value(ds, key)
+    text = "" if value is None else "\\".join(map(str, value)).strip() if isinstance(value, MultiValue) else str(value).strip()   # several values as in the file
     try:
         {"DA": DA, "TM": TM}.get(dictionary_VR(key), str)(text)
     except ValueError:
         return ""
     return text if key != "PatientSex" or text in ("M", "F", "O") else ""
 
-def _source(ds, renew):
-    "What highdicom needs of one header, without the patient; `renew` gives each UID its new one."
+def _source(ds, renew, step):
+    "What highdicom needs of one header, without the patient; `renew` gives each UID its new one; `step`: mm between slices, for a thickness that the header does not give."
     import pydicom
 
     source = pydicom.Dataset()
     for key in PLACE: setattr(source, key, renew(str(ds[key].value)) if key.endswith("UID") else ds[key].value)
     for key in IDENTITY: setattr(source, key, "")
     source.SOPClassUID, source.Modality = pydicom.uid.CTImageStorage, "CT"
-    source.SliceThickness = _value(ds, "SliceThickness")
+    source.SliceThickness = _value(ds, "SliceThickness") or step
     return source
 
 def _as_one(sources):
@@ -177,13 +183,14 @@ def _build(scan, frames, names, model, by_hand, deidentify):
 
     fresh = {}
     renew = (lambda uid: fresh.setdefault(uid, highdicom.UID())) if deidentify else str
-    sources = [_source(ds, renew) for ds in planes(scan)]
+    sources = [_source(ds, renew, scan.spacing and scan.spacing[0]) for ds in planes(scan)]
     seg = highdicom.seg.Segmentation(
         [_as_one(sources)] if "frames" in scan.source else sources, frames, "FRACTIONAL" if frames.dtype.kind == "f" else "BINARY",
         _segments(names, model, by_hand), highdicom.UID(), 100, highdicom.UID(), 1, "lung_unet", "lung_unet", __version__, "none",
         content_description=NOTICE, content_label="LUNG_LESIONS", series_description=NOTICE, specific_character_set="ISO_IR 192",
         omit_empty_frames=bool(frames.max() > 1 / 255))   # where nothing is marked there is nothing else to write
     if "frames" in scan.source: _number_frames(seg, scan.source["frames"])
+    if scan.pixels.ndim == 2: del seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices   # highdicom's own guess, of one slice
     if deidentify:
         _forget_when(seg)
         return seg

@@ -343,9 +343,10 @@ def _dicom_of(path:Path)->tuple: # (modality, SeriesInstanceUIDs: its own, or of
         if sniff(f.read(256)) != "DICOM": return "", set(), False
     tags = ["Modality", "SeriesInstanceUID", "NumberOfFrames", "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"]
     try:
-        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
-        named = {str(e.value) for e in ds.iterall() if e.keyword == "SeriesInstanceUID"}
-        own = {str(ds.get("SeriesInstanceUID"))}
+        with QUIET:
+            ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+            named = {str(e.value) for e in ds.iterall() if e.keyword == "SeriesInstanceUID"}
+            own = {str(ds.get("SeriesInstanceUID"))}
         return str(ds.get("Modality")), named - own if ds.get("Modality") in MASK_MODALITIES else own, (ds.get("NumberOfFrames") or 1) > 1
     except Exception: return "", set(), False   # damaged headers make pydicom raise everything there is; the reader says what is wrong
 

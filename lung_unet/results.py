@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DISPLAY_WINDOW', 'QUICK', 'SCHEMA', 'DISCLAIMER', 'VOLUME_SCHEMA', 'SCHEMAS', 'IDENTIFYING', 'LESION_KEYS',
-           'VOLUME_LESION_KEYS', 'RESERVED', 'FILE_ENDS', 'display_image', 'Segmentation', 'draw_slice',
-           'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'as_dicom', 'as_csv',
-           'files_of', 'is_result', 'write_files']
+           'VOLUME_LESION_KEYS', 'RESERVED', 'HIDDEN', 'OLD', 'FILE_ENDS', 'display_image', 'Segmentation',
+           'draw_slice', 'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'as_dicom',
+           'as_csv', 'files_of', 'belongs_to_result', 'leftovers', 'is_result', 'write_files']
 
 # %% ../nbs/12_results.ipynb #89b1cfcb
 import csv
@@ -14,6 +14,8 @@ import io
 import json
 import math
 import os
+import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -247,6 +249,8 @@ def as_csv(seg:Segmentation)->str: # lines; the heading alone where there is no 
     return text.getvalue()
 
 # %% ../nbs/12_results.ipynb #3b4aa925
+HIDDEN = ".lung_unet_"   # how the folder begins in which files are made
+OLD = 60   # seconds, after which nobody is still making files in it
 FILE_ENDS = "_overlay.png", "_mask.png", "_mask.nii.gz", "_seg.dcm", "_sr.dcm", "_probability.dcm", "_lesions.csv", ".json"   # what the files of a result may end in
 
 def files_of(seg:Segmentation,
@@ -266,6 +270,16 @@ def files_of(seg:Segmentation,
     tables = {"_lesions.csv": as_csv(seg).encode()} if with_csv else {}
     files = {"_overlay.png": _encoded(seg.overlay(), "PNG", **QUICK), **masks, **segs, **tables, ".json": (text + "\n").encode()}
     return {name + end: data for end, data in files.items()}
+
+def belongs_to_result(path:Path)->bool:
+    "Is this an overlay, a mask, a table or a DICOM file that `write_files` wrote?"
+    ends = [end for end in FILE_ENDS if path.name.endswith(end) and end != ".json"]
+    return any(is_result(path.with_name(path.name.removesuffix(end) + ".json")) for end in ends)
+
+def leftovers(folder:Path, name:str)->list: # paths
+    "Hidden folders of calls that write the files of this name, or were stopped while they did."
+    begin = f"{HIDDEN}{name}_"
+    return [path for path in folder.glob(f"{HIDDEN}*") if path.name.startswith(begin) and len(path.name) == len(begin) + 8]   # tempfile adds eight
 
 def is_result(path:Path # NAME.json
              )->bool:
@@ -288,9 +302,11 @@ def write_files(seg:Segmentation,
     files = files_of(seg, name, deidentify, with_seg, with_csv, fractional)
     folder.mkdir(parents=True, exist_ok=True)
     again = is_result(folder / f"{name}.json")
-    with TemporaryDirectory(prefix=".lung_unet_", dir=folder) as hidden:
+    left = [path for path in leftovers(folder, name) if time.time() - path.stat().st_mtime > OLD]
+    with TemporaryDirectory(prefix=f"{HIDDEN}{name}_", dir=folder) as hidden:
         for file, data in files.items(): (Path(hidden) / file).write_bytes(data)
         if again: (folder / f"{name}.json").unlink()   # it would belie a new mask if the moves were interrupted
         for file in files: os.replace(Path(hidden) / file, folder / file)
     for file in (name + end for end in FILE_ENDS if again and name + end not in files): (folder / file).unlink(missing_ok=True)   # an earlier SEG, SR or table would belie the new mask
+    for path in left: shutil.rmtree(path, ignore_errors=True)
     return [folder / file for file in files]

@@ -36,6 +36,7 @@ class Headers(tuple):
     "DICOM headers, which name the patient: neither printed nor pickled."
     def __repr__(self): return f"<{len(self)} headers>" if self else "()"
     def __reduce__(self): return Headers, ()
+    def __deepcopy__(self, memo): return self   # a copy in this memory may keep them
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scan:
@@ -306,8 +307,12 @@ def _check_dicom(ds, frames=False):
         raise ScanError(f"The DICOM file is of modality {named}, and the model has only learned CT: "
                         "choose a CT slice of the chest.")
     if not frames and ((_floats(ds, "NumberOfFrames") or (1,))[0] > 1 or kind.startswith(ENHANCED_CT)):
+        if (_floats(ds, "NumberOfFrames") or (0,))[0] == 1:
+            raise ScanError("The DICOM file is an enhanced CT of a single frame, which cannot be read: export it as a plain CT slice.")
         way = "read it whole, with read_series" if kind.startswith(ENHANCED_CT) else "export the series as one file a slice, or as enhanced CT"
         raise ScanError(f"The DICOM file holds several frames and not one slice: {way}.")
+    if (ds.get("HighBit") or 0) >= (ds.get("BitsStored") or 16):   # left-aligned, as very old scanners did
+        raise ScanError("The DICOM file keeps its numbers in the upper bits (HighBit), and taken as they stand they would be wrong: export it again.")
     _check_size(int(ds.Rows), int(ds.Columns))
 
 # %% ../nbs/00_scan.ipynb #e8b4a095

@@ -17,6 +17,8 @@ import json
 import logging
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -34,7 +36,7 @@ import numpy as np
 from PIL import Image
 
 from .engine import load_engine
-from .results import DISCLAIMER, Segmentation, plain, safe_name
+from .results import DISCLAIMER, Segmentation, belongs_to_result, plain, safe_name
 from .scan import ENDINGS, ScanError, as_path, read_scan, scan_name
 from .segmenter import Segmenter
 from .series import Series, _find, _head, _kind, _slices, find_series, is_series, read_series
@@ -107,7 +109,7 @@ def _inside(file, kind):
 
 def _sources(files):
     "What to read, files and Series, in a fixed order, each with the UID of its series or \"\"; how many series were left out; and whether no header failed that can be read now."
-    kinds = {file: _sort(file) for file in files}
+    kinds = {file: _sort(file) for file in files if not belongs_to_result(file)}
     dicom = [file for file, kind in kinds.items() if kind == "DICOM"]
     found, broken = _find(dicom)
     series = [(s.paths[0], "") if s.slices == len(s.paths) == 1 else (s, s.uid) for s in found if s.ct]
@@ -178,11 +180,11 @@ class Journal:
         self.file = open(path, "a+b")
         _lock(self.file)
         self._read()
-        if self.settings is None: self._write({"settings": settings})
+        if self.settings is None and not self.done: self._write({"settings": settings})
         if self.settings != settings:
             self.file.close()   # and with it the lock
-            raise ScanError("The output folder holds results of another archive, model, threshold or other options, and one table cannot hold both: "
-                            "repeat the earlier command, or choose another --out.")
+            what = "results of another archive, model, threshold or other options" if self.settings else "results of which nobody knows what was asked for, for the journal is damaged"
+            raise ScanError(f"The output folder holds {what}, and one table cannot hold both: repeat the earlier command, or choose another --out.")
 
     def __enter__(self): return self
     def __exit__(self, *error): self.file.close()
@@ -191,7 +193,8 @@ class Journal:
         end = self.file.seek(0)
         for line in self.file:
             if not line.endswith(b"\n"): break   # the run was killed while it wrote
-            self._note(json.loads(line), end)
+            try: self._note(json.loads(line), end)
+            except (ValueError, KeyError, TypeError): pass   # damaged: what it told is done again
             end += len(line)
         self.file.truncate(end)
 
@@ -467,10 +470,21 @@ def cluster(scheduler:str|None=None, # address; None: this computer
         with client: yield client
         return
     workers, board = workers or CPU_COUNT, "127.0.0.1:0"   # not for the network around
-    with dask.config.set(DASK), LocalCluster(
+    with dask.config.set(DASK):
+        with _deaf(): here = LocalCluster(
             n_workers=workers, memory_limit=MEMORY_LIMIT // workers, threads_per_worker=1, processes=processes, host="127.0.0.1" if processes else None, dashboard_address=board, worker_dashboard_address=board,
-            silence_logs=logging.CRITICAL) as here, Client(here, set_as_default=False) as client:
-        yield client
+            silence_logs=logging.CRITICAL)
+        with here, Client(here, set_as_default=False) as client: yield client
+
+@contextmanager
+def _deaf():
+    "Processes that are started meanwhile do not hear Ctrl+C, which is for the command: it ends them."
+    if threading.current_thread() is not threading.main_thread():   # where signals cannot be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try: yield
+    finally: signal.signal(signal.SIGINT, before)
 
 # %% ../nbs/40_screening.ipynb #6c0d3b5b
 def feed(client, # of `cluster`

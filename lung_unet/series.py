@@ -100,7 +100,7 @@ def _geometry(affine, shape):
 MAX_VOXELS = 2**28           # 1024 slices of 512 x 512
 MAX_FILE = 8 * MAX_VOXELS    # bytes: that many voxels in the widest numbers there are
 
-ONE_SLICE = ("The series has a single slice, and a volume needs at least two: pass that slice by itself, as a DICOM file, a picture or a 2-D array, "
+ONE_SLICE = ("The series has a single slice, and a volume needs at least two: pass that slice by itself, as a plain DICOM file, a picture or a 2-D array, "
              "or name the whole series.")
 
 def _check_volume(shape):
@@ -295,12 +295,13 @@ class _Slice:
 
     @cached_property
     def digest(self):
-        "What two copies of a slice have in common; frames of one file are never copies."
-        if self.frame is not None:
-            return id(self.file), self.frame
-        with _clearly(f"The slice at {_where(self)} mm"):
-            pixels = _open_dicom(_whole(self.file)).PixelData
-        return hashlib.sha256(pixels).digest(), _text(self.header, "RescaleSlope"), _text(self.header, "RescaleIntercept")
+        "What two copies of a slice have in common, however each is compressed; None where it cannot be decoded."
+        try:
+            with _clearly("The slice"):
+                stored = _stored(_open_dicom(_whole(self.file), frames=True), self.frame)
+        except ScanError:
+            return None
+        return hashlib.sha256(stored.astype("<i8")).digest(), _text(self.header, "RescaleSlope"), _text(self.header, "RescaleIntercept")
 
 def _slices(file):
     "The slices in a DICOM file; none where the file is something else."
@@ -454,14 +455,23 @@ def _alike(a, b):
     return a.size == b.size and np.abs(a.axes - b.axes).max() < 0.005 and np.abs(np.subtract(a.pixel, b.pixel)).max() < 0.001
 
 def _without_twins(slices):
-    "Sorted slices without copies of the same pixels at the same place, and a sentence."
-    kept = []
+    "Sorted slices without copies of the same pixels at the same place, or damaged ones of what is there whole, and sentences."
+    kept, damaged = [], 0
     for s, place in zip(slices, _along(slices)):
-        mates = takewhile(lambda k, place=place: place - k[1] < SAME_PLACE, reversed(kept))
-        if not any(mate.digest == s.digest for mate, _ in mates):
-            kept.append((s, place))
-    twins = len(slices) - len(kept)
-    return [s for s, _ in kept], (f"Left out: {_many(twins, 'slice')} that had come twice, at the same place with the same pixels.",) if twins else ()
+        mates = [mate for mate, at in takewhile(lambda k, place=place: place - k[1] < SAME_PLACE, reversed(kept)) if not _of_one_file(mate, s)]
+        if mates and s.digest is None or any(mate.digest == s.digest for mate in mates):
+            damaged += s.digest is None
+            continue
+        spoilt = [mate for mate in mates if mate.digest is None]
+        damaged += len(spoilt)
+        kept = [(other, at) for other, at in kept if other not in spoilt] + [(s, place)]
+    twins = len(slices) - len(kept) - damaged
+    return [s for s, _ in kept], ((f"Left out: {_many(twins, 'slice')} that had come twice, at the same place with the same pixels.",) * (twins > 0)
+                                  + (f"Left out: {_many(damaged, 'slice')} that cannot be decoded, where another one lies at the same place.",) * (damaged > 0))
+
+def _of_one_file(a, b):
+    "Frames of one file are never copies, and there may be hundreds to compare."
+    return a.file is b.file and a.frame is not None
 
 # %% ../nbs/01_series.ipynb #b4b8fda5
 FEW = 4   # volumes that may lie between each other's slices
@@ -943,6 +953,8 @@ def read_series(x:str|os.PathLike|bytes|np.ndarray|Series|Scan, # a folder, a fi
             scan = _from_found(x) if isinstance(x, Series) else _from_file(_as_file(x), unit, spacing, series)
     if spacing is not None and not np.allclose(_check_spacing(spacing, scan.pixels.shape), scan.spacing, rtol=0.01):
         scan = replace(scan, warnings=(*scan.warnings, "The file says {:.3g} x {:.3g} x {:.3g} mm, so the given spacing was not used.".format(*scan.spacing)))
+    if spacing is not None and np.ndim(spacing) == 0 and scan.spacing and np.allclose(spacing, scan.spacing, rtol=0.01):
+        scan = replace(scan, warnings=(*scan.warnings, f"The given {scan.spacing[0]:.3g} mm was taken for the distance between slices as well: give it as slice, row, column where they differ."))
     return replace(scan, name=name or (scan_name(os.path.abspath(x)) if isinstance(x, (str, os.PathLike)) else scan.name))   # "." has a name, too
 
 # %% ../nbs/01_series.ipynb #6fdb12ec
