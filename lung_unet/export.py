@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LPS_TO_RAS', 'BY_COLUMNS', 'NUMBERS', 'PLACE', 'IDENTITY', 'NOTICE', 'MEASURES', 'nifti', 'header_affine',
-           'on_header', 'planes', 'check_source', 'dicom_seg', 'dicom_sr']
+           'on_header', 'planes', 'check_source', 'why_no_seg', 'dicom_seg', 'dicom_sr']
 
 # %% ../nbs/09_export.ipynb #d52a62fb
 import gzip
@@ -108,6 +108,13 @@ def check_source(scan:Scan):
     if missing or scan.pixels.size != sum(int(ds.Rows) * int(ds.Columns) for ds in placed):
         what = f"say nothing of {missing[0]}" if missing else "are not one for each slice"
         raise ScanError(f"The DICOM headers {what}, so a SEG could not say where it belongs: leave out the SEG, or export the series again.")
+
+def why_no_seg(scan:Scan)->str: # a sentence; empty where a DICOM SEG can be made
+    "What `check_source` has against a scan."
+    with QUIET:   # pydicom's warnings quote the header, which names the patient
+        try: check_source(scan)
+        except ScanError as e: return str(e)
+    return ""
 
 # %% ../nbs/09_export.ipynb #4cc698c5
 def _told(ds, key):

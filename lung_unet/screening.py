@@ -36,6 +36,7 @@ import numpy as np
 from PIL import Image
 
 from .engine import load_engine
+from .export import why_no_seg
 from .results import DISCLAIMER, Segmentation, belongs_to_result, plain, safe_name
 from .scan import ENDINGS, ScanError, as_path, read_scan, scan_name
 from .segmenter import Segmenter
@@ -292,8 +293,11 @@ def screen_one(item:Item, options:Options)->dict: # for the journal
         scan, reading = _read(item), time.perf_counter() - start
         seg = segmenter.segment(scan, threshold=options.threshold)
         seg.timings["read"] += round(reading, 4)
+        with_seg = options.seg and seg.scan.source.get("format") == "DICOM"
+        if with_seg and (why := why_no_seg(seg.scan)):   # a worklist without it is better than none
+            with_seg, seg = False, replace(seg, warnings=[*seg.warnings, f"No DICOM SEG was written. {why}"])
         saving = True
-        seg.save(options.out / folder_of(item.name), item.name, options.deidentify, options.seg and seg.scan.source.get("format") == "DICOM")
+        seg.save(options.out / folder_of(item.name), item.name, options.deidentify, with_seg)
     except Exception as e:   # one bad scan must not stop the others
         if saving and isinstance(e, OSError): raise
         why = _behind(e)

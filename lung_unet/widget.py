@@ -6,7 +6,7 @@
 __all__ = ['PLANES', 'SIZES', 'RATINGS', 'TYPES', 'LIMIT_MB', 'KEPT', 'KEPT_STUDIES', 'CSS_FRAME', 'CSS_WORK', 'PAGE_JS',
            'LAYERS_JS', 'DRAW_JS', 'UPLOAD_JS', 'PLANES_JS', 'ANSWERS_JS', 'VIEW_JS', 'CONTROLS_JS', 'TABLE_JS',
            'FRAME_JS', 'MAIN_JS', 'HERE', 'POLICY', 'HEADERS', 'PINGS', 'HARMLESS', 'APP', 'TEMPLATE', 'IDLE', 'LOOK',
-           'Brush', 'brush_of', 'Reading', 'own', 'holds', 'thumbnail', 'has_seg', 'picture_message', 'plane_message',
+           'Brush', 'brush_of', 'Reading', 'own', 'holds', 'thumbnail', 'picture_message', 'plane_message',
            'mask_message', 'take_away', 'Uploads', 'packed', 'Table', 'Study', 'in_words', 'Desk', 'Session', 'Widget',
            'levels', 'doubt', 'token_for', 'guarded', 'worth_telling', 'begin_with_visitors', 'with_goodbye',
            'free_port', 'page_arguments', 'serve']
@@ -37,10 +37,10 @@ import traitlets
 from scipy.ndimage import find_objects
 
 from .card import Card
-from .export import check_source
+from .export import why_no_seg
 from .lesions import components
 from .results import corrected, files_of, safe_name
-from .scan import QUIET, ScanError, bundled, read_scan, scan_name, sniff
+from .scan import ScanError, bundled, read_scan, scan_name, sniff
 from .segmenter import Segmenter
 from .series import find_series, is_series, read_series
 
@@ -189,19 +189,12 @@ def _scale(seg):
     if not mm: return f"pixel size estimated at {seg.spacing_used[0]:.2f} mm"
     return f"{mm[-2]:.2f} mm a pixel" + (f", {mm[0]:.3g} mm from slice to slice" if seg.is_volume else "")
 
-def has_seg(scan)->bool:
-    "Can a DICOM SEG be made of it?"
-    with QUIET:   # pydicom's warnings quote the header, which names the patient
-        try: check_source(scan)
-        except ScanError: return False
-    return True
-
 def picture_message(reading)->tuple: # (message, buffers)
     "A result as the page draws it: gray values, probability, and what to say beside them. Of a volume the planes are asked for one by one."
     seg, shape = reading.seg, reading.seg.scan.pixels.shape
     window = seg.scan.source.get("window") if seg.scan.unit == "HU" else None
     message = {"kind": "picture", "id": reading.id, "window": window, "name": seg.scan.name, "rows": shape[-2], "cols": shape[-1], "unit": seg.scan.unit,
-               "scale": _scale(seg), "warnings": list(seg.warnings), "seg": has_seg(seg.scan)}
+               "scale": _scale(seg), "warnings": list(seg.warnings), "seg": not why_no_seg(seg.scan)}
     if reading.study: message |= {"series": list(map(in_words, reading.study.series)), "chosen": reading.series}
     if not seg.is_volume: return message, [_gray(seg.scan.pixels, seg.scan.unit), (seg.probability * 255 + 0.5).astype(np.uint8).tobytes()]
     start = _key(seg.lesions[0]) if seg.lesions else [n // 2 for n in shape]
@@ -264,7 +257,7 @@ def take_away(reading, # a `Reading`
              )->tuple: # (file name, bytes)
     "One file of a result as it is now, or all of them as one zip; a DICOM SEG among them where the scan came from DICOM."
     seg = reading.kept()
-    with_seg = what == "seg" or what == "zip" and has_seg(seg.scan)
+    with_seg = what == "seg" or what == "zip" and not why_no_seg(seg.scan)
     name, files = safe_name(seg.scan.name), files_of(seg, seg.scan.name, with_seg=with_seg, review=reading.review())
     ends = {"overlay": "_overlay.png", "mask": "_mask.nii.gz" if seg.is_volume else "_mask.png", "json": ".json", "seg": "_seg.dcm"}
     if what in ends:
