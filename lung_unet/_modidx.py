@@ -762,6 +762,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.widget.Reading.of': ('widget.html#reading.of', 'lung_unet/widget.py'),
                                   'lung_unet.widget.Reading.place': ('widget.html#reading.place', 'lung_unet/widget.py'),
                                   'lung_unet.widget.Reading.review': ('widget.html#reading.review', 'lung_unet/widget.py'),
+                                  'lung_unet.widget.Reading.struck': ('widget.html#reading.struck', 'lung_unet/widget.py'),
+                                  'lung_unet.widget.Reading.touched': ('widget.html#reading.touched', 'lung_unet/widget.py'),
                                   'lung_unet.widget.Reading.verdict': ('widget.html#reading.verdict', 'lung_unet/widget.py'),
                                   'lung_unet.widget.Session': ('widget.html#session', 'lung_unet/widget.py'),
                                   'lung_unet.widget.Session.change': ('widget.html#session.change', 'lung_unet/widget.py'),

@@ -116,7 +116,8 @@ def _measure(seg):
     if seg.by_hand is None:
         return found
     labels = seg.labels
-    return [replace(s, confidence=None) if seg.by_hand[labels == s.id].mean() > 0.5 else s for s in found]
+    unknown = {"confidence": None} if seg.is_volume else {"confidence": None, "rating": None}
+    return [replace(s, **unknown) if seg.by_hand[labels == s.id].mean() > 0.5 else s for s in found]
 
 def _trusted_hu(seg):
     "The picture in HU, or None where no tissues could be told apart in it."

@@ -174,7 +174,7 @@ def write_series(hu:np.ndarray,          # HU, (slices, rows, cols)
     folder, (down, row, col, origin) = Path(folder), affine[:3].T
     folder.mkdir(parents=True, exist_ok=True)
     pixel = np.linalg.norm(row), np.linalg.norm(col)
-    geometry = {"PixelSpacing": list(pixel), "ImageOrientationPatient": [*(col / pixel[1]), *(row / pixel[0])]}
+    geometry = {"SliceThickness": np.linalg.norm(down), "PixelSpacing": list(pixel), "ImageOrientationPatient": [*(col / pixel[1]), *(row / pixel[0])]}
     ds = _ct_header(hu.shape[1:], geometry)
     _set(ds, {key: value for key, value in header.items() if not callable(value)})
     own = {"ImagePositionPatient": lambda k: list(origin + k * down), "InstanceNumber": lambda k: k + 1,

@@ -153,6 +153,14 @@ def test_doubt_is_drawn_between_the_two_probabilities_of_the_card(visit):
     assert before < share / 10 and abs(page.locator("canvas.found").evaluate(BLUE) / share - 1) < 0.15
 
 
+ORANGE = """canvas => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let orange = 0;
+    for (let i = 0; i < data.length; i += 4) orange += data[i] > data[i + 2] + 30;
+    return orange;
+}"""
+
+
 @needs_browser
 def test_correct_strike_and_undo(visit):
     page = visit(800)
@@ -167,11 +175,16 @@ def test_correct_strike_and_undo(visit):
     page.mouse.move(box["x"] + 70, box["y"] + 40, steps=4)
     page.mouse.up()
     page.wait_for_selector(".corrected:not([hidden])")
-    assert rows(page) == before + 1 and page.locator("text=by hand").count() >= 1
+    assert rows(page) == before + 1 and page.locator("tbody >> text=by hand").count() == 1
     page.click(".undo")
     page.wait_for_selector(".corrected", state="hidden")
-    page.click("[aria-label='strike out finding 1']")
+    orange = page.locator("canvas.found").evaluate(ORANGE)
+    page.focus("[aria-label='strike out finding 1']")
+    page.keyboard.press("Enter")
     page.wait_for_selector("tr.struck")
+    assert page.evaluate("document.activeElement.ariaLabel") == "strike out finding 1"   # a keyboard stays where it was
+    page.wait_for_timeout(200)
+    assert page.locator("canvas.found").evaluate(ORANGE) < orange / 2   # no more than a pale outline is left
     with page.expect_download() as download:
         page.click("[data-save=json]")
     report = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
@@ -179,6 +192,65 @@ def test_correct_strike_and_undo(visit):
     page.locator("tbody tr").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("tbody tr.on")
+
+
+@needs_browser
+def test_a_stroke_belongs_to_the_picture_it_began_on(visit):
+    "And on a phone the picture stays in its frame; what was typed of one file is not said of the next."
+    page = visit(390)
+    page.click(".sample")
+    shows(page, "sample")
+    page.click("[data-tool=add]")
+    page.locator("canvas.found").scroll_into_view_if_needed()
+    box = page.locator("canvas.found").bounding_box()
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"] + 40, steps=2)
+    page.fill(".spacing", "0.4")
+    upload(page, "next.png", encode(to_png(a_slice().pixels)))
+    page.wait_for_selector(".lu .name:has-text('next, ')", timeout=30_000)
+    page.mouse.up()
+    rows(page)
+    assert "0.40 mm a pixel" in page.inner_text(".name") and "typed in" in page.inner_text(".warning") and page.input_value(".spacing") == ""
+    page.click(".sample")
+    shows(page, "sample")
+    assert "estimated" in page.inner_text(".name")
+    for n in range(3):
+        page.locator(".strip button").nth(n).click()
+        page.wait_for_selector(f".strip button:nth-child({n + 1})[aria-pressed=true]")
+        rows(page)
+        assert page.locator(".corrected").is_hidden() and page.locator("tbody >> text=by hand").count() == 0
+    page.click("[data-tool=move]")
+    page.locator("canvas.found").scroll_into_view_if_needed()
+    ink = page.locator("canvas.found").evaluate(INK)
+    box = page.locator("canvas.found").bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 20, box["y"] + 20, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    assert page.locator("canvas.found").evaluate(INK) > 0.98 * ink   # at this zoom it has nowhere to go
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+INK = """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.filter((v, i) => i % 4 < 3 && v > 40).length"""
+
+
+@needs_browser
+def test_a_server_that_is_gone_is_said(browser, tmp_path):
+    process, url = started([Path(sys.executable).with_name("lung-unet"), "app", "--port", "0", "--no-browser"], r"http://127\.0\.0\.1:\d+/", tmp_path)
+    page = browser.new_page()
+    try:
+        page.goto(url)
+        page.wait_for_selector(".lu .choose", timeout=60_000)
+        page.click(".sample")
+        shows(page, "sample")
+    finally:
+        process.terminate()
+        process.wait(30)
+    page.click("[data-save=json]")
+    page.wait_for_selector(".error:has-text('The connection to the program that runs this page is lost')", timeout=30_000)
+    page.close()
 
 
 @needs_browser
