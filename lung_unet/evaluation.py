@@ -236,11 +236,12 @@ def plot(evaluation:Evaluation): # a matplotlib Figure
         froc_ax.plot(curve.false_positives, curve.sensitivity, marker=".", ms=4, color=color)
         trust = evaluation.calibration[source]
         trust_ax.plot(trust.predicted, trust.observed, marker=".", ms=4, color=color)
-    froc_ax.set(xlabel="false positives a picture", ylabel="sensitivity", xlim=(0, 2), ylim=(0, 1))
+    reach = [c.false_positives.max() for c in evaluation.curves.values() if c is not None]
+    froc_ax.set(xlabel="false positives a picture", ylabel="sensitivity", xlim=(0, min(max(reach, default=2), 2)), ylim=(0, 1))
     size_ax.set(xlabel="longest diameter, mm (px where spacing is unknown)", ylabel="share found", xscale="log", ylim=(0, 1))
     if size_ax.lines: size_ax.legend(frameon=False, fontsize=8)
     trust_ax.plot([0, 1], [0, 1], color="gray", lw=0.5)
-    trust_ax.set(xlabel="probability", ylabel="share of readers", xlim=(0, 1), ylim=(0, 1))
+    trust_ax.set(xlabel="probability", ylabel="share of readers (of one, where one outlined)", xlim=(0, 1), ylim=(0, 1))
     for ax in (froc_ax, size_ax, trust_ax): ax.grid(alpha=0.3)
     return figure
 
@@ -268,8 +269,8 @@ def sheet(segmenter, pairs:list, columns:int=10)->Image.Image:
     for pair in pairs:
         seg, true = segmenter.segment(pair.image), truth(pair)
         pictures.append(compare(display_image(seg.scan), seg.mask, true, footer=False))
-        captions.append((f"{dice(seg.mask, true):.2f}" if true.any() else "marked" if len(seg.lesions) else "nothing marked") + f", {pair.patient} {pair.image.stem}")
-    return contact_sheet(pictures, captions, columns=columns, side=150, legend=LEGEND)
+        captions.append((f"{dice(seg.mask, true):.2f}" if true.any() else "marked" if len(seg.lesions) else "nothing marked") + f", {pair.patient} {pair.image.stem.removeprefix(pair.patient).strip('_-')}".rstrip())
+    return contact_sheet(pictures, captions, columns=columns, side=165, legend=LEGEND)
 
 # %% ../nbs/32_evaluation.ipynb #ac318509
 NEARLY = 0.002   # of the score
