@@ -746,7 +746,7 @@ function drawView(canvas, shown, view, state, found) {
   const fit = Math.min(side / shown.cols, height / shown.rows), scale = fit * view.zoom;
   const inside = (at, length, seen) => seen >= length ? length / 2 : Math.min(Math.max(at, seen / 2), length - seen / 2);   // the picture cannot be pushed away
   Object.assign(view, { x: inside(view.x, shown.cols, side / scale), y: inside(view.y, shown.rows, height / scale) });
-  if (!canvas.dataset.plane) canvas.style.touchAction = view.zoom > 1 || state.tool !== "move" ? "none" : "pan-y pinch-zoom";   // a finger scrolls the page past a picture that has nowhere to go
+  if (!canvas.dataset.plane) canvas.style.touchAction = view.zoom > 1 || state.tool !== "move" && !shown.slices ? "none" : "pan-y pinch-zoom";   // a finger scrolls the page past a picture that has nowhere to go
   Object.assign(view, { scale, left: side / 2 - view.x * scale, top: height / 2 - view.y * scale });
   const context = canvas.getContext("2d"), one = 1 / scale;
   context.setTransform(scale * ratio, 0, 0, scale * ratio, view.left * ratio, view.top * ratio);
@@ -979,6 +979,7 @@ function viewing({ tell, state, view, draw, $, $$, shown, ct }) {
       if (line) tell({ kind: "stroke", points: line, radius: brush(), mode: state.tool });
       from = line = null;
     });
+    canvas.addEventListener("pointercancel", () => { from = line = null; });   // the finger scrolls
     canvas.addEventListener("keydown", event => {
       if (shown().slices) ct.key(event);
       if (event.defaultPrevented) return;

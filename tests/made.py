@@ -48,7 +48,7 @@ def dicom(drop=(), syntax=pydicom.uid.ExplicitVRLittleEndian, **header):
         "PatientName": "Doe^Jane", "PatientID": "PID4711", "PatientBirthDate": "19500101", "Rows": 128, "Columns": 160,
         "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 0, "SamplesPerPixel": 1,
         "PhotometricInterpretation": "MONOCHROME2", "RescaleSlope": 1, "RescaleIntercept": -1024,
-        "PixelSpacing": [2.5, 2.5], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelData": stored.tobytes()}
+        "PixelSpacing": [2.5, 2.5], "SliceThickness": 2.5, "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelData": stored.tobytes()}
     for key, value in (values | header).items():
         if key not in drop:
             setattr(ds, key, value)
