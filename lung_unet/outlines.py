@@ -44,7 +44,7 @@ def _from_grid(grid, scan):
 
 # %% ../nbs/17_outlines.ipynb #edd7bc95
 TUMOUR = re.compile(r"gtv|tumou?r|nodul|lesion|\bmass|neoplas|cancer|carcinoma", re.IGNORECASE)
-WITHOUT = re.compile(r"((lungs|body|heart|liver|total)\w*|lung\w*(?=.*gtv))\s*(-|minus|without|excl|not)", re.IGNORECASE)   # an organ without its tumour: Lungs-GTV
+WITHOUT = re.compile(r"((lungs|body|heart|liver)\w*|lung\w*(?=.*gtv))\s*(-|minus|without|excl|not)", re.IGNORECASE)   # an organ without its tumour: Lungs-GTV
 
 def _tumours(named:list)->list: # named: (structure, what it is called)
     "The structures that are tumours."

@@ -203,12 +203,13 @@ class Pairs(list):
 # %% ../nbs/14_pairs.ipynb #319b8833
 LABELS = 50   # up to here a mask's brightest value is the number of a label, and no gray
 
-def _hues(array:np.ndarray)->int: # (rows, cols), or (rows, cols, 4)
-    "How many colours a drawn mask has besides black, bright or dark; 0 in a photograph, which has too many to be labels."
-    if array.ndim == 2: return 0
+def _many_coloured(array:np.ndarray)->bool: # (rows, cols), or (rows, cols, 4)
+    "Is this drawn in more than one colour besides black? The shades of one colour's soft edge do not count, nor does a photograph, which has too many to be labels."
+    if array.ndim == 2: return False
     codes = np.unique(array[..., :3].astype(np.uint32) @ np.uint32([1, 2**8, 2**16]))   # one number a colour
-    colours = np.stack([codes >> shift & 255 for shift in (0, 8, 16)], -1)[codes > 0].astype(int)
-    return len(np.unique(100 * colours // colours.max(1, keepdims=True), axis=0)) if len(codes) <= LABELS else 0
+    colours = np.stack([codes >> shift & 255 for shift in (0, 8, 16)], -1)
+    bright = colours[colours.max(1) >= 64]
+    return len(codes) <= LABELS and len(bright) > 1 and np.ptp(bright / bright.max(1, keepdims=True), axis=0).max() > 0.3
 
 def _check(pair:Pair)->tuple: # (what is odd or None, whether to keep the pair)
     "Sizes agree, the mask has two values and is not empty; `ScanError` where it is a map of several labels, for one without the tumour would pass for a mask."
@@ -219,7 +220,7 @@ def _check(pair:Pair)->tuple: # (what is odd or None, whether to keep the pair)
     except ScanError: return UNREADABLE, False
     if raw.shape[:2] != shape: return OTHER_SIZE, False
     values = np.unique(_brightest(raw))
-    labels = f"labels up to {values[-1]}" if len(values) > 2 and values[-1] <= LABELS else "several colours" if _hues(raw) > 1 else None
+    labels = f"labels up to {values[-1]}" if len(values) > 2 and values[-1] <= LABELS else "several colours" if _many_coloured(raw) else None
     if labels: raise ScanError(f"{pair.mask.name} holds {labels}, and it is not clear which of them is the tumour: save masks of the tumour alone.")
     if values[-1] == 0: return "empty mask (taken as free of tumour)", True
     if len(values) > 2: return "mask with more than two values (cut at half)", True
