@@ -462,9 +462,10 @@ def _without_twins(slices):
         if mates and s.digest is None or any(mate.digest == s.digest for mate in mates):
             damaged += s.digest is None
             continue
-        spoilt = [mate for mate in mates if mate.digest is None]
-        damaged += len(spoilt)
-        kept = [(other, at) for other, at in kept if other not in spoilt] + [(s, place)]
+        if any(mate.digest is None for mate in mates):
+            whole = [(other, at) for other, at in kept if not (other in mates and other.digest is None)]
+            damaged, kept = damaged + len(kept) - len(whole), whole
+        kept.append((s, place))
     twins = len(slices) - len(kept) - damaged
     return [s for s, _ in kept], ((f"Left out: {_many(twins, 'slice')} that had come twice, at the same place with the same pixels.",) * (twins > 0)
                                   + (f"Left out: {_many(damaged, 'slice')} that cannot be decoded, where another one lies at the same place.",) * (damaged > 0))
