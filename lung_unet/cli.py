@@ -155,7 +155,8 @@ def _predict_one(segmenter, path, name, args):
     "One input from file to files."
     _check_free(Path(args.out), name)
     with _bar(path, name) as bar:
-        seg = segmenter.segment(path, spacing=args.spacing, threshold=args.threshold, series=args.series, progress=lambda done: bar.update(done - bar.n))
+        spacing = args.spacing[1:] if isinstance(args.spacing, tuple) and not is_series(path) else args.spacing   # of a picture row and column
+        seg = segmenter.segment(path, spacing=spacing, threshold=args.threshold, series=args.series, progress=lambda done: bar.update(done - bar.n))
     seg.save(args.out, name=name, deidentify=args.deidentify, seg=args.seg, csv=args.csv, fractional=args.fractional)
     return _row(name, seg), seg.warnings
 

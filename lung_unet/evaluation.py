@@ -237,7 +237,7 @@ def plot(evaluation:Evaluation): # a matplotlib Figure
         trust = evaluation.calibration[source]
         trust_ax.plot(trust.predicted, trust.observed, marker=".", ms=4, color=color)
     reach = [c.false_positives.max() for c in evaluation.curves.values() if c is not None]
-    froc_ax.set(xlabel="false positives a picture", ylabel="sensitivity", xlim=(0, min(max(reach, default=2), 2)), ylim=(0, 1))
+    froc_ax.set(xlabel="false positives a picture", ylabel="sensitivity", xlim=(0, min(max(reach, default=2), 2) or 2), ylim=(0, 1))
     size_ax.set(xlabel="longest diameter, mm (px where spacing is unknown)", ylabel="share found", xscale="log", ylim=(0, 1))
     if size_ax.lines: size_ax.legend(frameon=False, fontsize=8)
     trust_ax.plot([0, 1], [0, 1], color="gray", lw=0.5)

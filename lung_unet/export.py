@@ -102,7 +102,7 @@ def check_source(scan:Scan):
         raise ScanError("The pixel size was given by hand and is not the one in the DICOM file, so SEG and measurements would contradict each other: leave out one of them.")
     if "frames" not in scan.source and len({str(ds.get("SOPInstanceUID")) for ds in placed}) < len(placed):
         raise ScanError("Several slices are called by one SOPInstanceUID, so a SEG could not say which it belongs to: leave out the SEG, or export the series again.")
-    if scan.pixels.ndim == 2 and _value(placed[0], "SliceThickness") is None:
+    if scan.pixels.ndim == 2 and not _value(placed[0], "SliceThickness"):
         raise ScanError("The DICOM header does not say how thick the slice is, which a SEG must tell: leave out the SEG, or bring the whole series.")
     missing = [key for key in PLACE if any(_value(ds, key) is None for ds in placed)]
     if missing or scan.pixels.size != sum(int(ds.Rows) * int(ds.Columns) for ds in placed):
@@ -141,6 +141,10 @@ def _source(ds, renew, step):
     source.SOPClassUID, source.Modality = pydicom.uid.CTImageStorage, "CT"
     source.SliceThickness = _value(ds, "SliceThickness") or step
     return source
+
+def _step(ds, scan):
+    "mm from slice to slice of a series, whichever way it runs through the volume."
+    return scan.spacing[int(np.abs(header_affine(ds)[:3, 0] @ scan.affine[:3, :3]).argmax())] if scan.pixels.ndim == 3 else None
 
 def _as_one(sources):
     "The headers of frames as that of an enhanced CT which holds them in this order."
@@ -190,14 +194,14 @@ def _build(scan, frames, names, model, by_hand, deidentify):
 
     fresh = {}
     renew = (lambda uid: fresh.setdefault(uid, highdicom.UID())) if deidentify else str
-    sources = [_source(ds, renew, scan.spacing and scan.spacing[0]) for ds in planes(scan)]
+    sources = [_source(ds, renew, _step(ds, scan)) for ds in planes(scan)]
     seg = highdicom.seg.Segmentation(
         [_as_one(sources)] if "frames" in scan.source else sources, frames, "FRACTIONAL" if frames.dtype.kind == "f" else "BINARY",
         _segments(names, model, by_hand), highdicom.UID(), 100, highdicom.UID(), 1, "lung_unet", "lung_unet", __version__, "none",
         content_description=NOTICE, content_label="LUNG_LESIONS", series_description=NOTICE, specific_character_set="ISO_IR 192",
         omit_empty_frames=bool(frames.max() > 1 / 255))   # where nothing is marked there is nothing else to write
     if "frames" in scan.source: _number_frames(seg, scan.source["frames"])
-    if scan.pixels.ndim == 2: del seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices   # highdicom's own guess, of one slice
+    if scan.pixels.ndim == 2: seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].pop("SpacingBetweenSlices", None)   # highdicom's own guess, of one slice
     if deidentify:
         _forget_when(seg)
         return seg

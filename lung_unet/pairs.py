@@ -300,7 +300,7 @@ def _from_folder(root:Path, normal:bool=False)->tuple: # (pairs, odd)
 # %% ../nbs/14_pairs.ipynb #2eeb2894
 def _pair(found:dict, base:Path, inside:str, patient:str, index:dict)->Pair:
     "One pair with what its data set's index says of it."
-    source = base.resolve().name   # of "." as well
+    source = Path(os.path.abspath(base)).name   # "." has one as well, and a link its own
     row, known, readers = index.get(inside, {}), KNOWN.get(source, {}), base/"readers.npz"
     votes = str(found["votes"]) if "votes" in found else f"{readers}#{row['row']}" if row and readers.is_file() else ""
     spacing, window = _documented(row)

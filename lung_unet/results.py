@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 import numpy as np
 from PIL import Image
@@ -282,6 +282,11 @@ def leftovers(folder:Path, name:str)->list: # paths
     begin = f"{HIDDEN}{name}_"
     return [path for path in folder.glob(f"{HIDDEN}*") if path.name.startswith(begin) and len(path.name) == len(begin) + 8]   # tempfile adds eight
 
+def _is_old(path):
+    "Has nobody made files in this folder for a while?"
+    try: return time.time() - path.stat().st_mtime > OLD
+    except OSError: return False   # gone meanwhile
+
 def is_result(path:Path # NAME.json
              )->bool:
     "Is this a JSON file that `write_files` wrote?"
@@ -302,12 +307,20 @@ def write_files(seg:Segmentation,
     folder, name = Path(folder), safe_name(name)
     files = files_of(seg, name, deidentify, with_seg, with_csv, fractional)
     folder.mkdir(parents=True, exist_ok=True)
-    again = is_result(folder / f"{name}.json")
-    left = [path for path in leftovers(folder, name) if time.time() - path.stat().st_mtime > OLD]
-    with TemporaryDirectory(prefix=f"{HIDDEN}{name}_", dir=folder) as hidden:
-        for file, data in files.items(): (Path(hidden) / file).write_bytes(data)
-        if again: (folder / f"{name}.json").unlink()   # it would belie a new mask if the moves were interrupted
-        for file in files: os.replace(Path(hidden) / file, folder / file)
+    left = leftovers(folder, name)
+    again = bool(left) or is_result(folder / f"{name}.json")
+    hidden = Path(mkdtemp(prefix=f"{HIDDEN}{name}_", dir=folder))
+    try:
+        for file, data in files.items(): (hidden / file).write_bytes(data)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    try:
+        if again: (folder / f"{name}.json").unlink(missing_ok=True)   # it would belie a new mask if the moves were interrupted
+        for file in files: os.replace(hidden / file, folder / file)
+    except BaseException:
+        for file in files: (hidden / file).unlink(missing_ok=True)   # the folder stays, empty, and tells the next call that these files are ours
+        raise
     for file in (name + end for end in FILE_ENDS if again and name + end not in files): (folder / file).unlink(missing_ok=True)   # an earlier SEG, SR or table would belie the new mask
-    for path in left: shutil.rmtree(path, ignore_errors=True)
+    for path in (hidden, *filter(_is_old, left)): shutil.rmtree(path, ignore_errors=True)
     return [folder / file for file in files]

@@ -36,7 +36,6 @@ import numpy as np
 from PIL import Image
 
 from .engine import load_engine
-from .export import why_no_seg
 from .results import DISCLAIMER, Segmentation, belongs_to_result, plain, safe_name
 from .scan import ENDINGS, ScanError, as_path, read_scan, scan_name
 from .segmenter import Segmenter
@@ -184,8 +183,9 @@ class Journal:
         if self.settings is None and not self.done: self._write({"settings": settings})
         if self.settings != settings:
             self.file.close()   # and with it the lock
-            what = "results of another archive, model, threshold or other options" if self.settings else "results of which nobody knows what was asked for, for the journal is damaged"
-            raise ScanError(f"The output folder holds {what}, and one table cannot hold both: repeat the earlier command, or choose another --out.")
+            if self.settings is None: raise ScanError("The first line of the journal in the output folder is damaged, so nobody knows what its results were asked for: choose another --out.")
+            raise ScanError("The output folder holds results of another archive, model, threshold or other options, and one table cannot hold both: "
+                            "repeat the earlier command, or choose another --out.")
 
     def __enter__(self): return self
     def __exit__(self, *error): self.file.close()
@@ -293,11 +293,11 @@ def screen_one(item:Item, options:Options)->dict: # for the journal
         scan, reading = _read(item), time.perf_counter() - start
         seg = segmenter.segment(scan, threshold=options.threshold)
         seg.timings["read"] += round(reading, 4)
-        with_seg = options.seg and seg.scan.source.get("format") == "DICOM"
-        if with_seg and (why := why_no_seg(seg.scan)):   # a worklist without it is better than none
-            with_seg, seg = False, replace(seg, warnings=[*seg.warnings, f"No DICOM SEG was written. {why}"])
-        saving = True
-        seg.save(options.out / folder_of(item.name), item.name, options.deidentify, with_seg)
+        saving, folder = True, options.out / folder_of(item.name)
+        try: seg.save(folder, item.name, options.deidentify, options.seg and seg.scan.source.get("format") == "DICOM")
+        except ScanError as e:   # there can be no SEG, and a worklist without it is better than none
+            seg = replace(seg, warnings=[*seg.warnings, f"No DICOM SEG was written. {e}"])
+            seg.save(folder, item.name, options.deidentify)
     except Exception as e:   # one bad scan must not stop the others
         if saving and isinstance(e, OSError): raise
         why = _behind(e)
@@ -482,7 +482,7 @@ def cluster(scheduler:str|None=None, # address; None: this computer
 
 @contextmanager
 def _deaf():
-    "Processes that are started meanwhile do not hear Ctrl+C, which is for the command: it ends them."
+    "Processes that are started meanwhile, for a second or two, do not hear Ctrl+C, nor does the command: it ends them when it hears it."
     if threading.current_thread() is not threading.main_thread():   # where signals cannot be set
         yield
         return

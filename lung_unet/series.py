@@ -784,7 +784,7 @@ def _from_mha(data, folder=None):
     "The bytes of an MHA file, or of an MHD file with its numbers in the same folder (of a disk or an archive), -> _Grid."
     fields, end = _meta_header(data)
     numbers = lambda key, default: [float(v) for v in fields.get(key, default).split()]
-    yes = lambda key, default: fields.get(key, default)[:1] in "Tt1"   # True, true and 1 are all written
+    yes = lambda key, default: fields.get(key, default).startswith(("T", "t", "1"))   # True, true and 1 are all written
     shape, name = _check_shape(numbers("DimSize", "")), fields["ElementDataFile"]
     if int(fields.get("ElementNumberOfChannels", 1)) != 1 or int(fields.get("HeaderSize", 0)) or not yes("BinaryData", "True"):
         raise ScanError("The MHA file holds colours, text or a header of its own within the numbers: save it as a plain volume.")
@@ -847,6 +847,7 @@ def _from_grid(grid, unit=None, trust=True, spacing=None):
         steps = np.empty(3)
         steps[list(order)] = _check_spacing(spacing, shape)   # in the file's own order of axes
         affine = grid.affine @ np.diag([*steps, 1.0]) @ _index_map(shape, order, flips)
+        doubts += _one_for_all(spacing)
     spacing, bent = (None, ()) if affine is None else _geometry(affine, shape)
     _check_volume(shape)
     (slope, intercept), source = grid.scale, {}
@@ -875,7 +876,11 @@ def _from_array3(a, unit, spacing, data=None):
     _check_unmasked(a)
     affine = None if spacing is None else _diagonal(spacing, a.shape)
     sha = hashlib.sha256(np.ascontiguousarray(a) if data is None else data).hexdigest()
-    return _from_grid(_Grid(a, affine, source={"format": "array" if data is None else "NPY", "sha256": sha}), unit, trust=False)
+    return _from_grid(_Grid(a, affine, source={"format": "array" if data is None else "NPY", "sha256": sha}, warnings=_one_for_all(spacing)), unit, trust=False)
+
+def _one_for_all(spacing):
+    "A sentence where one number was given for the distance between pixels and that between slices."
+    return () if spacing is None or np.ndim(spacing) else (f"The given {float(spacing):.3g} mm was taken for the distance between slices as well: give it as slice, row, column where they differ.",)
 
 def _diagonal(spacing, shape):
     "The affine of (slices, rows, cols) in the normal form that begins at the origin."
@@ -947,15 +952,14 @@ def read_series(x:str|os.PathLike|bytes|np.ndarray|Series|Scan, # a folder, a fi
         raise ScanError(f"The unit {str(unit)[:20]!r} is not known, and numbers mean nothing without one: pass 'HU' or 'gray'.")
     with _clearly("The study"):
         if isinstance(x, Scan):
-            scan = x if x.spacing or spacing is None else replace(x, spacing=_check_spacing(spacing, x.pixels.shape), affine=_diagonal(spacing, x.pixels.shape))
+            if x.pixels.ndim != 3: raise ScanError("The Scan is a single slice, and a volume needs at least two: give it to read_scan.")
+            scan = x if x.spacing or spacing is None else replace(x, spacing=_check_spacing(spacing, x.pixels.shape), affine=_diagonal(spacing, x.pixels.shape), warnings=(*x.warnings, *_one_for_all(spacing)))
         elif isinstance(x, np.ndarray):
             scan = _from_array3(x, unit, spacing)
         else:
             scan = _from_found(x) if isinstance(x, Series) else _from_file(_as_file(x), unit, spacing, series)
     if spacing is not None and not np.allclose(_check_spacing(spacing, scan.pixels.shape), scan.spacing, rtol=0.01):
         scan = replace(scan, warnings=(*scan.warnings, "The file says {:.3g} x {:.3g} x {:.3g} mm, so the given spacing was not used.".format(*scan.spacing)))
-    if spacing is not None and np.ndim(spacing) == 0 and scan.spacing and np.allclose(spacing, scan.spacing, rtol=0.01):
-        scan = replace(scan, warnings=(*scan.warnings, f"The given {scan.spacing[0]:.3g} mm was taken for the distance between slices as well: give it as slice, row, column where they differ."))
     return replace(scan, name=name or (scan_name(os.path.abspath(x)) if isinstance(x, (str, os.PathLike)) else scan.name))   # "." has a name, too
 
 # %% ../nbs/01_series.ipynb #6fdb12ec

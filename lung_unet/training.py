@@ -193,7 +193,8 @@ def load_checkpoint(path:Path, recipe:Recipe)->State:
         group = lambda name: [z[key] for key in sorted(z.files) if key.startswith(name + "_")]
         model.set_weights(group("weights"))
         for variable, value in zip(model.optimizer.variables, group("optimizer"), strict=True): variable.assign(value)
-        return State(model, group("ema"), int(z["step"]), float(z["best"]), tuple(z["losses"].tolist()), float(z["seconds"]))
+        losses, seconds = (z[key].tolist() if key in z.files else default for key, default in (("losses", ()), ("seconds", 0)))   # of an earlier version: not there
+        return State(model, group("ema"), int(z["step"]), float(z["best"]), tuple(losses), seconds)
 
 # %% ../nbs/24_training.ipynb #344a94f8
 def network(recipe:Recipe, precision:str)->keras.Model:
@@ -337,7 +338,7 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
 
 # %% ../nbs/24_training.ipynb #39e4d47d
 def _same_recipe(out:Path, recipe:Recipe, split:dict, init:Path|None)->None:
-    "A folder with a run belongs to one recipe, one split and one model to start from: refuse to go on with another."
+    "A folder with a run belongs to one recipe, one split and, where one is named, one model to start from: refuse to go on with another."
     if not (out/"checkpoint.npz").is_file() and not any(out.glob("*.keras")): return   # nothing to spoil
     with tempfile.TemporaryDirectory() as d: ours = _claim(Path(d), recipe, split)
     path, dealt = out/"recipe.json", out/"split.csv"
@@ -354,6 +355,7 @@ def _claim(out:Path, recipe:Recipe, split:dict, init:Path|None=None)->dict: # na
     "Write down to which recipe, which split and which start a folder belongs."
     with replacing(out/"split.csv") as part: save_split(split, part)
     if init: write_atomically(out/START, lambda f: f.write(sha256(init).encode()))
+    elif not (out/"checkpoint.npz").is_file(): (out/START).unlink(missing_ok=True)   # of a call that came to nothing
     write_atomically(out/"recipe.json", lambda f: f.write(json.dumps(asdict(recipe), indent=1, default=np.generic.item).encode()))
     return {name: (out/name).read_bytes() for name in ("recipe.json", "split.csv")}
 

@@ -95,6 +95,7 @@ class Reading:
     brush: object = None           # a `Brush`; of a volume None
     verdicts: dict = field(default_factory=dict)   # (row, col) or (slice, row, col) -> "accepted" or "struck"
     measured: object = None        # of a volume: the last `marked`, since measuring its findings takes seconds
+    changes: int = 0               # how often the visitor corrected or judged something
     gone: tuple = ()               # (threshold, [(box, bool inside it)]): what is struck out, as `mask_message` found it last
     study: object = None           # the `Study` that it is of, where that has other series as well
     series: int = 0                # which of them it is
@@ -113,11 +114,6 @@ class Reading:
         if seg.threshold != self.threshold:
             seg = self.measured = replace(self.seg, threshold=self.threshold)
         return seg
-
-    @property
-    def touched(self):
-        "Has the visitor corrected or judged anything?"
-        return bool(self.verdicts or self.brush and self.brush.history)
 
     def kept(self):
         "What is taken away: struck findings are gone."
@@ -260,7 +256,7 @@ def mask_message(reading)->tuple: # (message, buffers)
     estimated, rated = any(lesion.unit == "px" for lesion in seg.lesions), any(lesion.rating is not None for lesion in seg.lesions)
     note = " ".join([SIZES] * estimated + [RATINGS] * rated)
     reading.gone = seg.threshold, reading.struck(seg)
-    message = {"kind": "mask", "specks": not seg.lesions and bool(seg.mask.any()), "picture": reading.id, "lesions": [_row(reading, seg, lesion) for lesion in seg.lesions], "threshold": seg.threshold, "note": note,
+    message = {"kind": "mask", "changes": reading.changes, "specks": not seg.lesions and bool(seg.mask.any()), "picture": reading.id, "lesions": [_row(reading, seg, lesion) for lesion in seg.lesions], "threshold": seg.threshold, "note": note,
                "undo": bool(reading.brush and reading.brush.history), "corrected": seg.warnings != reading.seg.warnings or "struck" in reading.verdicts.values()}
     if seg.is_volume: return message, []
     mask = seg.mask.astype(np.uint8)
@@ -404,10 +400,11 @@ class Table(Uploads):
         self.count += 1
         reading.id = self.count
         self.readings[reading.id], self.thumbnails[reading.id] = reading, picture
-        for most, some in ((KEPT_STUDIES, [r for r in self.readings.values() if r.seg.is_volume]), (KEPT, list(self.readings.values()))):
-            for gone in sorted(some[:-1], key=lambda r: r.touched)[:max(len(some) - most, 0)]:   # the oldest, of those that nobody has worked on first
+        for most, what in ((KEPT_STUDIES, "whole CTs"), (KEPT, "results")):
+            some = [r for r in self.readings.values() if what == "results" or r.seg.is_volume]
+            for gone in sorted(some[:-1], key=lambda r: not r.seg.is_volume and r.changes > 0)[:max(len(some) - most, 0)]:   # the oldest, of pictures rather one that nobody has worked on
                 del self.readings[gone.id], self.thumbnails[gone.id]
-                self.send({"kind": "error", "text": f"{gone.seg.scan.name} made room for {reading.seg.scan.name}: the table holds {most} {'whole CTs' if most == KEPT_STUDIES else 'results'}. Upload it again to see it."}, [])
+                self.send({"kind": "error", "text": f"{gone.seg.scan.name} made room for {reading.seg.scan.name}: the table holds {most} {what}. Upload it again to see it."}, [])
         self.show(reading)
 
     def show(self, reading):
@@ -532,13 +529,14 @@ class Session(Desk):
     def change(self, message, act):
         "Do something to a result, and say what is marked then."
         reading = self.reading(message)
+        reading.changes += 1
         self.soon(reading, act, reading)
         self.report(reading)
 
     def save(self, message, buffers):
         def file(reading):
             name, data = take_away(reading, message["what"], message.get("at"))
-            self.send({"kind": "file", "name": name, "type": TYPES[Path(name).suffix]}, [data])
+            self.send({"kind": "file", "picture": reading.id, "changes": reading.changes, "name": name, "type": TYPES[Path(name).suffix]}, [data])
 
         self.soon(self.reading(message), file, self.reading(message))
 
@@ -979,7 +977,7 @@ function viewing({ tell, state, view, draw, $, $$, shown, ct }) {
       if (line) tell({ kind: "stroke", points: line, radius: brush(), mode: state.tool });
       from = line = null;
     });
-    canvas.addEventListener("pointercancel", () => { from = line = null; });   // the finger scrolls
+    canvas.addEventListener("pointercancel", () => { from = line = null; draw(); });   // the finger scrolls
     canvas.addEventListener("keydown", event => {
       if (shown().slices) ct.key(event);
       if (event.defaultPrevented) return;
@@ -1025,6 +1023,7 @@ function controls({ model, tell, clear, state, draw, $, $$, shown, ct }) {
     state.tool = button.dataset.tool;
     press($$("[data-tool]"), other => other === button);
     $(".brush").hidden = state.tool === "move";
+    draw();   // which says what a finger does
   });
   $(".undo").onclick = () => tell({ kind: "undo" });
   $$("[data-save]").forEach(button => button.onclick = () => tell({ kind: "save", what: button.dataset.save, at: shown().slices ? shown().slice : null }));
@@ -1163,7 +1162,8 @@ function render({ model, el }) {
   const state = { layers: { contour: true, fill: true, box: true, heat: false, doubt: false, cross: true }, band: model.get("doubt").band, tool: "move", opacity: 0.3, chosen: null };
   const view = { zoom: 1, x: 0, y: 0 };
   let shown = null, waiting = false;
-  let silence = null, edited = false;
+  let silence = null;
+  const unsaved = new Set(), saved = new Map();   // pictures with corrections that were not taken away; how many had been made when they were
   const send = (...what) => {   // who gets no answer for long learns whether anybody is there
     clearTimeout(silence);
     silence = setTimeout(() => fetch(location.href, { method: "HEAD", cache: "no-store" }).catch(() => complain(LOST)), SILENCE);
@@ -1187,7 +1187,7 @@ function render({ model, el }) {
   const ct = planes({ tell, state, draw, $, $$, shown: () => shown });
   const look = viewing({ tell, state, view, draw, $, $$, shown: () => shown, ct });
   const refresh = controls({ model, tell, clear: line.clear, state, draw, $, $$, shown: () => shown, ct });
-  if ("voila" in document.body.dataset) window.addEventListener("beforeunload", event => { if (edited) event.preventDefault(); });   // what was corrected goes with the page
+  if ("voila" in document.body.dataset) window.addEventListener("beforeunload", event => { if (unsaved.size) event.preventDefault(); });   // what was corrected goes with the page
   model.on("msg:custom", (message, buffers) => {
     clearTimeout(silence);
     const bytes = (buffers || []).map(b => new Uint8Array(b.buffer || b, b.byteOffset || 0, b.byteLength));
@@ -1209,16 +1209,21 @@ function render({ model, el }) {
     if (message.kind === "mask" && message.picture === shown?.id) {
       if (!shown.slices) { shown.mask = bytes[0]; shown.fill = fillLayer(shown); }
       if (!message.lesions.some(lesion => lesion.id === state.chosen && String(lesion.place) === state.place)) state.chosen = null;
-      const struck = lesions => lesions.filter(lesion => lesion.verdict === "struck").map(lesion => lesion.place).join(" ");
-      if (shown.slices && struck(shown.lesions) !== struck(message.lesions)) ct.askAll();
-      edited ||= message.corrected;
+      const struck = message.lesions.filter(lesion => lesion.verdict === "struck").map(lesion => lesion.place), now = struck.length ? `${message.threshold}: ${struck.join(" ")}` : "";
+      if (shown.slices && (shown.struck || "") !== now) ct.askAll();   // which pixels these are is known only now
+      shown.struck = now;
+      if (message.corrected && message.changes !== saved.get(shown.id)) unsaved.add(shown.id); else unsaved.delete(shown.id);
       shown.lesions = message.lesions;
       if (shown.mask) cut(shown);
       refresh.findings(message);
       draw();
     }
     if (message.kind === "strip") refresh.strip(message);
-    if (message.kind === "file") { edited = false; download(message, bytes[0]); }
+    if (message.kind === "file") {
+      saved.set(message.picture, message.changes);
+      unsaved.delete(message.picture);
+      download(message, bytes[0]);
+    }
   });
   model.send({ kind: "hello" });
 }
