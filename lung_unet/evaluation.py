@@ -238,10 +238,10 @@ def plot(evaluation:Evaluation): # a matplotlib Figure
         trust_ax.plot(trust.predicted, trust.observed, marker=".", ms=4, color=color)
     reach = [c.false_positives.max() for c in evaluation.curves.values() if c is not None]
     froc_ax.set(xlabel="false positives a picture", ylabel="sensitivity", xlim=(0, min(max(reach, default=2), 2) or 2), ylim=(0, 1))
-    size_ax.set(xlabel="longest diameter, mm (px where spacing is unknown)", ylabel="share found", xscale="log", ylim=(0, 1))
-    if size_ax.lines: size_ax.legend(frameon=False, fontsize=8)
+    size_ax.set(xlabel="longest diameter, mm (or pixels)", ylabel="share found", xscale="log", ylim=(0, 1))
+    if size_ax.lines: size_ax.legend(frameon=False, fontsize=8); froc_ax.legend(size_ax.lines, [line.get_label() for line in size_ax.lines], frameon=False, fontsize=8, loc="lower right")
     trust_ax.plot([0, 1], [0, 1], color="gray", lw=0.5)
-    trust_ax.set(xlabel="probability", ylabel="share of readers (of one, where one outlined)", xlim=(0, 1), ylim=(0, 1))
+    trust_ax.set(xlabel="probability", ylabel="share of those who outlined", xlim=(0, 1), ylim=(0, 1))
     for ax in (froc_ax, size_ax, trust_ax): ax.grid(alpha=0.3)
     return figure
 
