@@ -457,7 +457,7 @@ def _predict_options(parser):
     parser.add_argument("--threshold", type=_number(0, 1), metavar="T",
                         help="mark pixels of at least this probability (the model's own)")
     parser.add_argument("--spacing", type=_spacing, metavar="MM",
-                        help="mm between pixel centres, where the files do not say; a file that does is believed; of a volume SLICE,ROW,COLUMN, such as 2.5,0.7,0.7")
+                        help="mm between pixel centres, where the files do not say; a file that does is believed; of a volume SLICE,ROW,COLUMN, such as 2.5,0.7,0.7, of which a picture takes the last two")
     parser.add_argument("--series", metavar="UID", help="which series, where a study holds several; without it the axial one with the most slices")
     _add_deidentify(parser)
     _add_model(parser)

@@ -233,13 +233,14 @@ def plot(evaluation:Evaluation): # a matplotlib Figure
         lesions, curve, color = [r for r in evaluation.lesions if r["source"] == source], evaluation.curves.get(source), f"C{k}"
         if lesions: size_ax.plot(*by_size(lesions), marker="o", ms=4, color=color, label=source)
         if curve is None: continue   # nothing to be found, or CTs, which have no curve
-        froc_ax.plot(curve.false_positives, curve.sensitivity, marker=".", ms=4, color=color)
+        froc_ax.plot(curve.false_positives, curve.sensitivity, marker=".", ms=4, color=color, label=source)
         trust = evaluation.calibration[source]
         trust_ax.plot(trust.predicted, trust.observed, marker=".", ms=4, color=color)
     reach = [c.false_positives.max() for c in evaluation.curves.values() if c is not None]
     froc_ax.set(xlabel="false positives a picture", ylabel="sensitivity", xlim=(0, min(max(reach, default=2), 2) or 2), ylim=(0, 1))
     size_ax.set(xlabel="longest diameter, mm (or pixels)", ylabel="share found", xscale="log", ylim=(0, 1))
-    if size_ax.lines: size_ax.legend(frameon=False, fontsize=8); froc_ax.legend(size_ax.lines, [line.get_label() for line in size_ax.lines], frameon=False, fontsize=8, loc="lower right")
+    for ax, corner in ((froc_ax, "lower right"), (size_ax, "lower left")):
+        if ax.lines: ax.legend(frameon=False, fontsize=8, loc=corner)
     trust_ax.plot([0, 1], [0, 1], color="gray", lw=0.5)
     trust_ax.set(xlabel="probability", ylabel="share of those who outlined", xlim=(0, 1), ylim=(0, 1))
     for ax in (froc_ax, size_ax, trust_ax): ax.grid(alpha=0.3)

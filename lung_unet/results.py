@@ -315,11 +315,16 @@ def write_files(seg:Segmentation,
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
+    moved = []
     try:
         if again: (folder / f"{name}.json").unlink(missing_ok=True)   # it would belie a new mask if the moves were interrupted
-        for file in files: os.replace(hidden / file, folder / file)
+        for file in files:
+            os.replace(hidden / file, folder / file)
+            moved.append(file)
     except BaseException:
-        for file in files: (hidden / file).unlink(missing_ok=True)   # the folder stays, empty, and tells the next call that these files are ours
+        for file in files: (hidden / file).unlink(missing_ok=True)
+        if again or moved: os.utime(hidden, (0, 0))   # it stays, empty, and tells the next call that these files are ours; nobody makes files in it any more
+        else: hidden.rmdir()
         raise
     for file in (name + end for end in FILE_ENDS if again and name + end not in files): (folder / file).unlink(missing_ok=True)   # an earlier SEG, SR or table would belie the new mask
     for path in (hidden, *filter(_is_old, left)): shutil.rmtree(path, ignore_errors=True)

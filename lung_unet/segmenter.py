@@ -143,7 +143,7 @@ def _with_spacing(scan:Scan, spacing)->Scan:
     told = read_scan(scan, spacing=spacing)   # refuses an impossible one
     if scan.spacing is None: return told
     if np.allclose(told.spacing, scan.spacing, rtol=0.01): return scan
-    doubt = f"The file says {scan.spacing[0]:.3g} x {scan.spacing[1]:.3g} mm a pixel, so the given {told.spacing[0]:.3g} mm was not used."
+    doubt = f"The file says {scan.spacing[0]:.3g} x {scan.spacing[1]:.3g} mm a pixel, so the given {told.spacing[0]:.3g} x {told.spacing[1]:.3g} mm was not used."
     return replace(scan, warnings=(*scan.warnings, doubt))
 
 def _durations(times:dict)->dict: # step -> seconds

@@ -345,7 +345,7 @@ def _same_recipe(out:Path, recipe:Recipe, split:dict, init:Path|None)->None:
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != json.loads(ours["recipe.json"]):
         raise ValueError(f"{out} holds a run of another recipe, which this one would spoil: choose another folder or the recipe in {path.name}.")
     if init and not ((out/START).is_file() and Path(init).is_file() and (out/START).read_text(encoding="utf-8") == sha256(init)):
-        raise ValueError(f"{out} holds a run that did not start from this {Path(init).name}, and going on with it would not start from there: choose another folder.")
+        raise ValueError(f"{out} holds a run that did not start from this {Path(init).name}, or does not say so: choose another folder, or leave the model to start from out to go on with that run.")
     if dealt.is_file() and dealt.read_bytes() != ours["split.csv"]:
         raise ValueError(f"{out} holds a run on other patients, or on the same ones dealt otherwise, so test patients would be trained on: choose another folder.")
 

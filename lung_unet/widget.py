@@ -502,7 +502,7 @@ class Session(Desk):
     def reading(self, message):
         "The result that a message is about."
         if message.get("picture") not in self.readings:
-            raise ScanError(f"This result is no longer on the table, which holds the last {KEPT}, of whole CTs the last {KEPT_STUDIES}: upload it again.")
+            raise ScanError(f"This result is no longer on the table, which holds {KEPT}, of whole CTs {KEPT_STUDIES}: upload it again.")
         return self.readings[message["picture"]]
 
     def select(self, message, buffers): self.show(self.reading(message))
@@ -528,9 +528,12 @@ class Session(Desk):
 
     def change(self, message, act):
         "Do something to a result, and say what is marked then."
+        def changed(reading):
+            act(reading)
+            reading.changes += 1
+
         reading = self.reading(message)
-        reading.changes += 1
-        self.soon(reading, act, reading)
+        self.soon(reading, changed, reading)
         self.report(reading)
 
     def save(self, message, buffers):
@@ -1218,7 +1221,10 @@ function render({ model, el }) {
       refresh.findings(message);
       draw();
     }
-    if (message.kind === "strip") refresh.strip(message);
+    if (message.kind === "strip") {
+      refresh.strip(message);
+      for (const id of unsaved) if (!message.items.some(item => item.id === id)) unsaved.delete(id);   // it has left the table
+    }
     if (message.kind === "file") {
       saved.set(message.picture, message.changes);
       unsaved.delete(message.picture);
