@@ -29,6 +29,11 @@ SKIPPED = (unittest.SkipTest, pytest.skip.Exception)
 RAISED = (Exception, SystemExit, pytest.fail.Exception, pytest.skip.Exception)
 
 
+def pytest_collection_modifyitems(items):
+    "Tutorials take longest, so they begin first: nobody waits for one of them at the end."
+    items.sort(key=lambda item: "tutorials" not in item.path.parts)
+
+
 def pytest_collect_file(file_path, parent):
     if file_path.suffix == ".ipynb" and not file_path.name.startswith("_"):
         return Notebook.from_parent(parent, path=file_path)
