@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DISPLAY_WINDOW', 'QUICK', 'SCHEMA', 'DISCLAIMER', 'VOLUME_SCHEMA', 'SCHEMAS', 'IDENTIFYING', 'LESION_KEYS',
-           'VOLUME_LESION_KEYS', 'RESERVED', 'HIDDEN', 'OLD', 'FILE_ENDS', 'display_image', 'Segmentation',
+           'VOLUME_LESION_KEYS', 'RESERVED', 'FILE_ENDS', 'HIDDEN', 'OLD', 'display_image', 'Segmentation',
            'draw_slice', 'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'as_dicom',
-           'as_csv', 'files_of', 'belongs_to_result', 'leftovers', 'is_result', 'write_files']
+           'as_csv', 'files_of', 'is_result', 'belongs_to_result', 'leftovers', 'write_files']
 
 # %% ../nbs/12_results.ipynb #89b1cfcb
 import csv
@@ -250,8 +250,6 @@ def as_csv(seg:Segmentation)->str: # lines; the heading alone where there is no 
     return text.getvalue()
 
 # %% ../nbs/12_results.ipynb #3b4aa925
-HIDDEN = ".lung_unet_"   # how the folder begins in which files are made
-OLD = 60   # seconds, after which nobody is still making files in it
 FILE_ENDS = "_overlay.png", "_mask.png", "_mask.nii.gz", "_seg.dcm", "_sr.dcm", "_probability.dcm", "_lesions.csv", ".json"   # what the files of a result may end in
 
 def files_of(seg:Segmentation,
@@ -272,10 +270,22 @@ def files_of(seg:Segmentation,
     files = {"_overlay.png": _encoded(seg.overlay(), "PNG", **QUICK), **masks, **segs, **tables, ".json": (text + "\n").encode()}
     return {name + end: data for end, data in files.items()}
 
+# %% ../nbs/12_results.ipynb #2f8394ca
+def is_result(path:Path # NAME.json
+             )->bool:
+    "Is this a JSON file that `write_files` wrote?"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["schema"] in SCHEMAS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
 def belongs_to_result(path:Path)->bool:
     "Is this an overlay, a mask, a table or a DICOM file that `write_files` wrote?"
     ends = [end for end in FILE_ENDS if path.name.endswith(end) and end != ".json"]
     return any(is_result(path.with_name(path.name.removesuffix(end) + ".json")) for end in ends)
+
+HIDDEN = ".lung_unet_"   # how the folder begins in which files are made
+OLD = 60   # seconds, after which nobody is still making files in it
 
 def leftovers(folder:Path, name:str)->list: # paths
     "Hidden folders of calls that write the files of this name, or were stopped while they did."
@@ -287,14 +297,7 @@ def _is_old(path):
     try: return time.time() - path.stat().st_mtime > OLD
     except OSError: return False   # gone meanwhile
 
-def is_result(path:Path # NAME.json
-             )->bool:
-    "Is this a JSON file that `write_files` wrote?"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["schema"] in SCHEMAS
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
+# %% ../nbs/12_results.ipynb #b6b68529
 def write_files(seg:Segmentation,
                 folder:str|os.PathLike, # made if need be
                 name:str,               # what the files begin with
@@ -315,6 +318,13 @@ def write_files(seg:Segmentation,
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
+    _move(files, hidden, folder, name, again)
+    for file in (name + end for end in FILE_ENDS if again and name + end not in files): (folder / file).unlink(missing_ok=True)   # an earlier SEG, SR or table would belie the new mask
+    for path in (hidden, *filter(_is_old, left)): shutil.rmtree(path, ignore_errors=True)
+    return [folder / file for file in files]
+
+def _move(files, hidden, folder, name, again):
+    "Out of the hidden folder, whose place tells, where this is stopped on the way, that what was moved is ours."
     moved = []
     try:
         if again: (folder / f"{name}.json").unlink(missing_ok=True)   # it would belie a new mask if the moves were interrupted
@@ -323,9 +333,6 @@ def write_files(seg:Segmentation,
             moved.append(file)
     except BaseException:
         for file in files: (hidden / file).unlink(missing_ok=True)
-        if again or moved: os.utime(hidden, (0, 0))   # it stays, empty, and tells the next call that these files are ours; nobody makes files in it any more
+        if again or moved: os.utime(hidden, (0, 0))   # it stays, empty; nobody makes files in it any more
         else: hidden.rmdir()
         raise
-    for file in (name + end for end in FILE_ENDS if again and name + end not in files): (folder / file).unlink(missing_ok=True)   # an earlier SEG, SR or table would belie the new mask
-    for path in (hidden, *filter(_is_old, left)): shutil.rmtree(path, ignore_errors=True)
-    return [folder / file for file in files]

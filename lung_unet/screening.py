@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOGETHER', 'FEW_FOLDERS', 'ENOUGH', 'SCANNERS', 'MASS', 'FEW', 'TOO_LARGE', 'SCANS', 'LESIONS', 'LISTED', 'THUMBNAIL',
-           'STYLE', 'PAGE', 'DEATHS', 'DASK', 'JOURNAL', 'Item', 'Journal', 'score', 'Options', 'folder_of',
+           'STYLE', 'PAGE', 'DEATHS', 'DASK', 'JOURNAL', 'Item', 'Lines', 'Journal', 'score', 'Options', 'folder_of',
            'screen_one', 'reason', 'failed', 'write_tables', 'Worklist', 'cluster', 'feed', 'Summary', 'screen']
 
 # %% ../nbs/40_screening.ipynb #dd992570
@@ -171,21 +171,13 @@ def _lock(file):
         raise ScanError("Another command is writing into this output folder, and two would do everything twice: wait for it, or choose another --out.") from None
 
 # %% ../nbs/40_screening.ipynb #2ec90995
-class Journal:
-    "What is done; the last line about a scan counts."
-    def __init__(self, path, settings): # path: made if need be; settings: a dict, what was asked for
+class Lines:
+    "A file of JSON, a line each, that is locked and written to the disk line by line. `_note` hears every line, with the place where it begins."
+    def __init__(self, path): # made if need be
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.done, self.groups, self.settings = {}, {}, None   # name: (where its line begins, state, whether it failed); digest: (states, left out)
-        self.gone = frozenset()   # names of scans that are no longer in the archive, known after a complete search
         self.file = open(path, "a+b")
         _lock(self.file)
         self._read()
-        if self.settings is None and not self.done: self._write({"settings": settings})
-        if self.settings != settings:
-            self.file.close()   # and with it the lock
-            if self.settings is None: raise ScanError("The first line of the journal in the output folder is damaged, so nobody knows what its results were asked for: choose another --out.")
-            raise ScanError("The output folder holds results of another archive, model, threshold or other options, and one table cannot hold both: "
-                            "repeat the earlier command, or choose another --out.")
 
     def __enter__(self): return self
     def __exit__(self, *error): self.file.close()
@@ -205,6 +197,20 @@ class Journal:
         self.file.flush()
         os.fsync(self.file.fileno())
         self._note(entry, place)
+
+# %% ../nbs/40_screening.ipynb #5cfad7d5
+class Journal(Lines):
+    "What is done; the last line about a scan counts."
+    def __init__(self, path, settings): # path: made if need be; settings: a dict, what was asked for
+        self.done, self.groups, self.settings = {}, {}, None   # name: (where its line begins, state, whether it failed); digest: (states, left out)
+        self.gone = frozenset()   # names of scans that are no longer in the archive, known after a complete search
+        super().__init__(path)
+        if self.settings is None and not self.done: self._write({"settings": settings})
+        if self.settings != settings:
+            self.file.close()   # and with it the lock
+            if self.settings is None: raise ScanError("The first line of the journal in the output folder is damaged, so nobody knows what its results were asked for: choose another --out.")
+            raise ScanError("The output folder holds results of another archive, model, threshold or other options, and one table cannot hold both: "
+                            "repeat the earlier command, or choose another --out.")
 
     def _note(self, entry, place):
         if "settings" in entry: self.settings = entry["settings"]

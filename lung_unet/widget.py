@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PLANES', 'STRUCK', 'SIZES', 'RATINGS', 'TYPES', 'LIMIT_MB', 'KEPT', 'KEPT_STUDIES', 'CSS_FRAME', 'CSS_WORK',
-           'PAGE_JS', 'LAYERS_JS', 'DRAW_JS', 'UPLOAD_JS', 'PLANES_JS', 'ANSWERS_JS', 'VIEW_JS', 'CONTROLS_JS',
-           'TABLE_JS', 'FRAME_JS', 'MAIN_JS', 'HERE', 'POLICY', 'HEADERS', 'PINGS', 'HARMLESS', 'APP', 'TEMPLATE',
-           'IDLE', 'LOOK', 'Brush', 'brush_of', 'Reading', 'own', 'holds', 'thumbnail', 'picture_message',
-           'plane_message', 'mask_message', 'take_away', 'Uploads', 'packed', 'Table', 'Study', 'in_words', 'Desk',
-           'Session', 'Widget', 'levels', 'doubt', 'token_for', 'guarded', 'worth_telling', 'begin_with_visitors',
-           'with_goodbye', 'free_port', 'page_arguments', 'serve']
+           'PAGE_JS', 'LAYERS_JS', 'MARKS_JS', 'DRAW_JS', 'FILES_JS', 'UPLOAD_JS', 'PLANES_JS', 'ANSWERS_JS',
+           'BRUSH_JS', 'VIEW_JS', 'CONTROLS_JS', 'TABLE_JS', 'FRAME_JS', 'CARE_JS', 'MAIN_JS', 'HERE', 'POLICY',
+           'HEADERS', 'PINGS', 'HARMLESS', 'APP', 'TEMPLATE', 'IDLE', 'LOOK', 'Brush', 'brush_of', 'Shown', 'Reading',
+           'own', 'holds', 'thumbnail', 'picture_message', 'plane_message', 'mask_message', 'take_away', 'Uploads',
+           'packed', 'Table', 'Study', 'in_words', 'Desk', 'Session', 'Widget', 'levels', 'doubt', 'token_for',
+           'guarded', 'worth_telling', 'begin_with_visitors', 'with_goodbye', 'free_port', 'page_arguments', 'serve']
 
 # %% ../nbs/50_widget.ipynb #8a41cb8f
 import base64
@@ -87,8 +87,8 @@ def _under(shape, points, radius):
 
 # %% ../nbs/50_widget.ipynb #f9421f2d
 @dataclass(eq=False)
-class Reading:
-    "A result and what its visitor made of it."
+class Shown:
+    "A result as its visitor has set it."
     id: int                        # which result of the visit
     seg: object                    # Segmentation, as predicted
     threshold: float
@@ -115,6 +115,9 @@ class Reading:
             seg = self.measured = replace(self.seg, threshold=self.threshold)
         return seg
 
+# %% ../nbs/50_widget.ipynb #81600ca2
+class Reading(Shown):
+    "A result and what its visitor made of it."
     def kept(self):
         "What is taken away: struck findings are gone."
         seg = self.marked()
@@ -729,7 +732,7 @@ function cut(shown) {   // the findings that are drawn: of a volume those that t
 """
 
 # %% ../nbs/50_widget.ipynb #49667a93
-DRAW_JS = r"""
+MARKS_JS = r"""
 function label(context, text, x, y, size, colour) {
   context.font = `600 ${size}px system-ui, sans-serif`;
   const width = context.measureText(text).width, { a, e } = context.getTransform();
@@ -738,31 +741,6 @@ function label(context, text, x, y, size, colour) {
   context.fillRect(x, y - size * 1.35, width + size, size * 1.5);
   context.fillStyle = colour;
   context.fillText(text, x + size / 2, y - size * 0.25);
-}
-function drawView(canvas, shown, view, state, found) {
-  const ratio = window.devicePixelRatio || 1, side = canvas.clientWidth;
-  const height = Math.round(side * Math.min(shown.rows / shown.cols, 1.25));
-  canvas.style.height = `${height}px`;
-  canvas.width = side * ratio; canvas.height = height * ratio;
-  const fit = Math.min(side / shown.cols, height / shown.rows), scale = fit * view.zoom;
-  const inside = (at, length, seen) => seen >= length ? length / 2 : Math.min(Math.max(at, seen / 2), length - seen / 2);   // the picture cannot be pushed away
-  Object.assign(view, { x: inside(view.x, shown.cols, side / scale), y: inside(view.y, shown.rows, height / scale) });
-  if (!canvas.dataset.plane) canvas.style.touchAction = view.zoom > 1 || state.tool !== "move" && !shown.slices ? "none" : "pan-y pinch-zoom";   // a finger scrolls the page past a picture that has nowhere to go
-  Object.assign(view, { scale, left: side / 2 - view.x * scale, top: height / 2 - view.y * scale });
-  const context = canvas.getContext("2d"), one = 1 / scale;
-  context.setTransform(scale * ratio, 0, 0, scale * ratio, view.left * ratio, view.top * ratio);
-  context.imageSmoothingEnabled = scale < 6;
-  context.imageSmoothingQuality = "high";
-  context.drawImage(shown.gray, 0, 0);
-  if (!found) return;
-  if (state.layers.heat) context.drawImage(shown.heat ??= heatLayer(shown), 0, 0);
-  context.imageSmoothingEnabled = false;
-  context.globalAlpha = state.opacity;
-  if (state.layers.fill) context.drawImage(shown.fill, 0, 0);
-  context.globalAlpha = 1;
-  if (state.layers.doubt) context.drawImage(shown.doubt ??= doubtLayer(shown, state.band), 0, 0);
-  for (const lesion of shown.drawn) drawLesion(context, lesion, state, one);
-  if (state.layers.contour) shown.loose.forEach(path => stroke(context, path, one, "#e69f00"));
 }
 function stroke(context, path, one, colour) {
   context.lineJoin = "round";
@@ -792,8 +770,50 @@ function drawCross(canvas, part, view, [x, y], letters) {   // drawView left its
 }
 """
 
+# %% ../nbs/50_widget.ipynb #370b5977
+DRAW_JS = r"""
+function drawView(canvas, shown, view, state, found) {
+  const ratio = window.devicePixelRatio || 1, side = canvas.clientWidth;
+  const height = Math.round(side * Math.min(shown.rows / shown.cols, 1.25));
+  canvas.style.height = `${height}px`;
+  canvas.width = side * ratio; canvas.height = height * ratio;
+  const fit = Math.min(side / shown.cols, height / shown.rows), scale = fit * view.zoom;
+  const inside = (at, length, seen) => seen >= length ? length / 2 : Math.min(Math.max(at, seen / 2), length - seen / 2);   // the picture cannot be pushed away
+  Object.assign(view, { x: inside(view.x, shown.cols, side / scale), y: inside(view.y, shown.rows, height / scale) });
+  if (!canvas.dataset.plane) canvas.style.touchAction = view.zoom > 1 || state.tool !== "move" && !shown.slices ? "none" : "pan-y pinch-zoom";   // a finger scrolls the page past a picture that has nowhere to go
+  Object.assign(view, { scale, left: side / 2 - view.x * scale, top: height / 2 - view.y * scale });
+  const context = canvas.getContext("2d"), one = 1 / scale;
+  context.setTransform(scale * ratio, 0, 0, scale * ratio, view.left * ratio, view.top * ratio);
+  context.imageSmoothingEnabled = scale < 6;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(shown.gray, 0, 0);
+  if (!found) return;
+  if (state.layers.heat) context.drawImage(shown.heat ??= heatLayer(shown), 0, 0);
+  context.imageSmoothingEnabled = false;
+  context.globalAlpha = state.opacity;
+  if (state.layers.fill) context.drawImage(shown.fill, 0, 0);
+  context.globalAlpha = 1;
+  if (state.layers.doubt) context.drawImage(shown.doubt ??= doubtLayer(shown, state.band), 0, 0);
+  for (const lesion of shown.drawn) drawLesion(context, lesion, state, one);
+  if (state.layers.contour) shown.loose.forEach(path => stroke(context, path, one, "#e69f00"));
+}
+function painter({ $, state, view, shown, paintPlanes }) {   // once a frame, however often it is asked
+  let waiting = false;
+  return () => {
+    if (!shown()?.mask || waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      if (!shown().slices) drawView($(".plain"), shown(), view, state, false);
+      drawView($(".found"), shown(), view, state, true);
+      if (shown().slices) paintPlanes();
+    });
+  };
+}
+"""
+
 # %% ../nbs/50_widget.ipynb #5e69f0ca
-UPLOAD_JS = r"""
+FILES_JS = r"""
 // Files travel in pieces, so that no limit of the server between matters; each is acknowledged, so that the bar shows what has arrived.
 const PIECE = 2 * 1024 * 1024;
 let uploads = 0;
@@ -806,6 +826,10 @@ async function filesIn(entry) {
   }
   return found;
 }
+"""
+
+# %% ../nbs/50_widget.ipynb #b0cbcd92
+UPLOAD_JS = r"""
 function upload({ model, send, root, $, say, complain, pending, wait, tell }) {
   const drop = $(".drop"), limit = model.get("limit_mb") * 1024 * 1024, heard = new Map();
   const clear = () => { $(".error").replaceChildren(); $(".error").hidden = true; };
@@ -813,7 +837,6 @@ function upload({ model, send, root, $, say, complain, pending, wait, tell }) {
   async function sendFile(file, batch, spacing, progress) {
     const parts = Math.max(1, Math.ceil(file.size / PIECE)), id = name();
     pending.set(id, file.name);
-    wait();
     try {
       for (let part = 0; part < parts && pending.has(id); part++) {   // no longer pending: stopped
         const buffer = await file.slice(part * PIECE, (part + 1) * PIECE).arrayBuffer();
@@ -943,6 +966,17 @@ ANSWERS_JS = r"""
 """
 
 # %% ../nbs/50_widget.ipynb #a946e122
+BRUSH_JS = r"""
+function hint(canvas, tool, x, y, radius) {   // while the stroke lasts; the mask comes back from the other side
+  const context = canvas.getContext("2d");
+  context.fillStyle = tool === "add" ? "rgba(230,159,0,.5)" : "rgba(86,180,233,.5)";
+  context.beginPath();
+  context.arc(x, y, radius, 0, 7);
+  context.fill();
+}
+"""
+
+# %% ../nbs/50_widget.ipynb #d48cde20
 VIEW_JS = r"""
 // Zoom, move and the brush, alike on both canvases.
 function viewing({ tell, state, view, draw, $, $$, shown, ct }) {
@@ -972,7 +1006,7 @@ function viewing({ tell, state, view, draw, $, $$, shown, ct }) {
       const [x, y] = place(event);
       if (from && Math.hypot(x - from[0], y - from[1]) * view.scale > 3) still = false;
       if (from && !still) { view.x -= x - from[0]; view.y -= y - from[1]; draw(); }
-      if (line) { line.push([x, y]); paint(canvas, x, y, brush()); }
+      if (line) { line.push([x, y]); hint(canvas, state.tool, x, y, brush()); }
     });
     canvas.addEventListener("pointerup", () => {
       if (shown().id !== on) from = line = null;
@@ -993,13 +1027,6 @@ function viewing({ tell, state, view, draw, $, $$, shown, ct }) {
       event.preventDefault();
     });
   });
-  function paint(canvas, x, y, radius) {   // a hint while the stroke lasts; the mask comes back from the other side
-    const context = canvas.getContext("2d");
-    context.fillStyle = state.tool === "add" ? "rgba(230,159,0,.5)" : "rgba(86,180,233,.5)";
-    context.beginPath();
-    context.arc(x, y, radius, 0, 7);
-    context.fill();
-  }
   return { reset };
 }
 """
@@ -1157,42 +1184,49 @@ function download({ type, name }, bytes) {
 """
 
 # %% ../nbs/50_widget.ipynb #f1d0d8ea
-MAIN_JS = r"""
+CARE_JS = r"""
 const SILENCE = 8000;   // ms
 const LOST = "The connection to the program that runs this page is lost: start it again, and load the page anew.";
+function listened({ model, complain }) {   // who gets no answer for long learns whether anybody is there
+  let silence = null;
+  const heard = () => clearTimeout(silence);
+  const send = (...what) => {
+    heard();
+    silence = setTimeout(() => fetch(location.href, { method: "HEAD", cache: "no-store" }).catch(() => complain(LOST)), SILENCE);
+    model.send(...what);
+  };
+  return { send, heard };
+}
+function corrections() {   // what was corrected and not taken away goes with the page, so leaving is asked about
+  const unsaved = new Set(), saved = new Map();   // pictures; how many corrections there were when one was taken away
+  if ("voila" in document.body.dataset) window.addEventListener("beforeunload", event => { if (unsaved.size) event.preventDefault(); });
+  return {
+    marked: ({ picture, corrected, changes }) => { if (corrected && changes !== saved.get(picture)) unsaved.add(picture); else unsaved.delete(picture); },
+    taken: ({ picture, changes }) => { saved.set(picture, changes); unsaved.delete(picture); },
+    onTable: ids => unsaved.forEach(id => { if (!ids.includes(id)) unsaved.delete(id); }),
+  };
+}
+"""
+
+# %% ../nbs/50_widget.ipynb #e52840fb
+MAIN_JS = r"""
 function render({ model, el }) {
   const { root, $, $$, say, complain } = frame({ model, el });
   const state = { layers: { contour: true, fill: true, box: true, heat: false, doubt: false, cross: true }, band: model.get("doubt").band, tool: "move", opacity: 0.3, chosen: null };
   const view = { zoom: 1, x: 0, y: 0 };
-  let shown = null, waiting = false;
-  let silence = null;
-  const unsaved = new Set(), saved = new Map();   // pictures with corrections that were not taken away; how many had been made when they were
-  const send = (...what) => {   // who gets no answer for long learns whether anybody is there
-    clearTimeout(silence);
-    silence = setTimeout(() => fetch(location.href, { method: "HEAD", cache: "no-store" }).catch(() => complain(LOST)), SILENCE);
-    model.send(...what);
-  };
+  let shown = null;
+  const { send, heard } = listened({ model, complain }), edits = corrections();
   const tell = message => send({ picture: shown?.id, ...message });
   const pending = new Map();
   const wait = () => say(pending.size ? `Looking at ${[...pending.values()][0]}${pending.size > 1 ? ` and ${pending.size - 1} more` : ""}` : "", pending.size ? null : undefined);
-  const draw = () => {
-    if (!shown?.mask || waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      if (!shown.slices) drawView($(".plain"), shown, view, state, false);
-      drawView($(".found"), shown, view, state, true);
-      if (shown.slices) ct.paint();
-    });
-  };
+  const draw = painter({ $, state, view, shown: () => shown, paintPlanes: () => ct.paint() });
   new ResizeObserver(draw).observe($(".views"));
   const line = upload({ model, send, root, $, say, complain, pending, wait, tell });
   const ct = planes({ tell, state, draw, $, $$, shown: () => shown });
   const look = viewing({ tell, state, view, draw, $, $$, shown: () => shown, ct });
   const refresh = controls({ model, tell, clear: line.clear, state, draw, $, $$, shown: () => shown, ct });
-  if ("voila" in document.body.dataset) window.addEventListener("beforeunload", event => { if (unsaved.size) event.preventDefault(); });   // what was corrected goes with the page
   model.on("msg:custom", (message, buffers) => {
-    clearTimeout(silence);
+    heard();
     const bytes = (buffers || []).map(b => new Uint8Array(b.buffer || b, b.byteOffset || 0, b.byteLength));
     if (message.kind === "error") complain(message.text);
     if (message.kind === "got") line.got(message.upload);
@@ -1215,21 +1249,14 @@ function render({ model, el }) {
       const struck = message.lesions.filter(lesion => lesion.verdict === "struck").map(lesion => lesion.place), now = struck.length ? `${message.threshold}: ${struck.join(" ")}` : "";
       if (shown.slices && (shown.struck || "") !== now) ct.askAll();   // which pixels these are is known only now
       shown.struck = now;
-      if (message.corrected && message.changes !== saved.get(shown.id)) unsaved.add(shown.id); else unsaved.delete(shown.id);
+      edits.marked(message);
       shown.lesions = message.lesions;
       if (shown.mask) cut(shown);
       refresh.findings(message);
       draw();
     }
-    if (message.kind === "strip") {
-      refresh.strip(message);
-      for (const id of unsaved) if (!message.items.some(item => item.id === id)) unsaved.delete(id);   // it has left the table
-    }
-    if (message.kind === "file") {
-      saved.set(message.picture, message.changes);
-      unsaved.delete(message.picture);
-      download(message, bytes[0]);
-    }
+    if (message.kind === "strip") { refresh.strip(message); edits.onTable(message.items.map(item => item.id)); }
+    if (message.kind === "file") { edits.taken(message); download(message, bytes[0]); }
   });
   model.send({ kind: "hello" });
 }
@@ -1239,7 +1266,7 @@ export default { render };
 # %% ../nbs/50_widget.ipynb #138e0730
 class Widget(anywidget.AnyWidget):
     "The page, in JupyterLab or through Voila; each has a session of its own."
-    _esm = PAGE_JS + LAYERS_JS + DRAW_JS + UPLOAD_JS + PLANES_JS + ANSWERS_JS + VIEW_JS + CONTROLS_JS + TABLE_JS + FRAME_JS + MAIN_JS
+    _esm = PAGE_JS + LAYERS_JS + MARKS_JS + DRAW_JS + FILES_JS + UPLOAD_JS + PLANES_JS + ANSWERS_JS + BRUSH_JS + VIEW_JS + CONTROLS_JS + TABLE_JS + FRAME_JS + CARE_JS + MAIN_JS
     _css = CSS_FRAME + CSS_WORK
     limit_mb = traitlets.Int(LIMIT_MB).tag(sync=True)
     levels = traitlets.Dict().tag(sync=True)   # name -> threshold

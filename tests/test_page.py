@@ -97,6 +97,15 @@ def rows(page):
     return page.locator("tbody tr").count()
 
 
+def hold(page, start, to):
+    "Press the mouse on the found picture and move it; the caller lets go."
+    page.locator("canvas.found").scroll_into_view_if_needed()
+    box = page.locator("canvas.found").bounding_box()
+    page.mouse.move(box["x"] + start[0], box["y"] + start[1])
+    page.mouse.down()
+    page.mouse.move(box["x"] + to[0], box["y"] + to[1], steps=4)
+
+
 def a_slice(seed=5, diameter=30):
     return phantom(tumours=(Tumour(diameter_mm=diameter),), seed=seed).scan
 
@@ -168,11 +177,7 @@ def test_correct_strike_and_undo(visit):
     shows(page, "sample")
     before = rows(page)
     page.click("[data-tool=add]")
-    page.locator("canvas.found").scroll_into_view_if_needed()
-    box = page.locator("canvas.found").bounding_box()
-    page.mouse.move(box["x"] + 40, box["y"] + 40)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 70, box["y"] + 40, steps=4)
+    hold(page, (40, 40), (70, 40))
     page.mouse.up()
     page.wait_for_selector(".corrected:not([hidden])")
     assert rows(page) == before + 1 and page.locator("tbody >> text=by hand").count() == 1
@@ -201,11 +206,7 @@ def test_a_stroke_belongs_to_the_picture_it_began_on(visit):
     page.click(".sample")
     shows(page, "sample")
     page.click("[data-tool=add]")
-    page.locator("canvas.found").scroll_into_view_if_needed()
-    box = page.locator("canvas.found").bounding_box()
-    page.mouse.move(box["x"] + 40, box["y"] + 40)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 60, box["y"] + 40, steps=2)
+    hold(page, (40, 40), (60, 40))
     page.fill(".spacing", "0.4")
     upload(page, "next.png", encode(to_png(a_slice().pixels)))
     page.wait_for_selector(".lu .name:has-text('next, ')", timeout=30_000)
@@ -221,12 +222,8 @@ def test_a_stroke_belongs_to_the_picture_it_began_on(visit):
         rows(page)
         assert page.locator(".corrected").is_hidden() and page.locator("tbody >> text=by hand").count() == 0
     page.click("[data-tool=move]")
-    page.locator("canvas.found").scroll_into_view_if_needed()
     ink = page.locator("canvas.found").evaluate(INK)
-    box = page.locator("canvas.found").bounding_box()
-    page.mouse.move(box["x"] + 200, box["y"] + 200)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 20, box["y"] + 20, steps=4)
+    hold(page, (200, 200), (20, 20))
     page.mouse.up()
     page.wait_for_timeout(200)
     assert page.locator("canvas.found").evaluate(INK) > 0.98 * ink   # at this zoom it has nowhere to go
