@@ -195,14 +195,17 @@ def _from_array(a, unit=None):
     return _from_colour(a)
 
 # %% ../nbs/00_scan.ipynb #ac4ad606
-def _from_npy(data, unit=None):
-    "The bytes of an .npy file -> Scan."
-    stream = io.BytesIO(data)
+def _npy_header(stream):
+    "Shape and type of the array in an .npy file, before its numbers are read; pickles, which can run code, are refused."
     old = np.lib.format.read_magic(stream) == (1, 0)
-    header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-    shape, _, dtype = header(stream)
+    shape, _, dtype = (np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0)(stream)
     if dtype.hasobject:
         raise ScanError("The NPY file holds Python objects, which could run code when opened: save plain numbers.")
+    return shape, dtype
+
+def _from_npy(data, unit=None):
+    "The bytes of an .npy file -> Scan."
+    shape, dtype = _npy_header(io.BytesIO(data))
     if len(shape) >= 2:
         _check_size(*shape[:2] if dtype == np.uint8 and len(shape) == 3 else shape[-2:])
     return _from_array(np.load(io.BytesIO(data), allow_pickle=False), unit)

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from .scan import (AIR, PADDING, QUIET, Scan, ScanError, _check_deflated, _check_finite, _check_size, _check_spacing, _check_unmasked, _clean_hu,
-                            _ends, _floats, _is_capture, _is_colour, _is_deflated, _open_dicom, _pad, _provenance, _rescale, _stored,
+                            _ends, _floats, _is_capture, _is_colour, _is_deflated, _npy_header, _open_dicom, _pad, _provenance, _rescale, _stored,
                             _text, _times, as_path, scan_name, sniff)
 
 # %% ../nbs/01_series.ipynb #1926ad2c
@@ -889,18 +889,10 @@ def _diagonal(spacing, shape):
 def _no_volume(shape):
     return ScanError(f"The array has shape {str(shape)[:60]}, and a volume is (slices, rows, cols): give one slice, or a colour picture as uint8 (rows, cols, 3), to read_scan.")
 
-def _npy_header(file):
-    "Shape and type of the array in an .npy file, from its header."
-    with file.open("rb") as f:
-        old = np.lib.format.read_magic(f) == (1, 0)
-        shape, _, dtype = (np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0)(f)
-    return shape, dtype
-
 def _from_npy3(file, unit, spacing):
-    "An .npy file -> Scan; pickles, which can run code, are never opened."
-    shape, dtype = _npy_header(file)
-    if dtype.hasobject:
-        raise ScanError("The NPY file holds Python objects, which could run code when opened: save plain numbers.")
+    "An .npy file -> Scan."
+    with file.open("rb") as f:
+        shape, _ = _npy_header(f)
     if len(shape) != 3:
         raise _no_volume(shape)
     _check_volume(shape)   # before anything of that size is asked for
@@ -983,6 +975,7 @@ def _is_volume(file):
     "Does this file hold more than one slice?"
     kind = _kind(_head(file))
     if kind == "NPY":
-        shape, dtype = _npy_header(file)
+        with file.open("rb") as f:
+            shape, dtype = _npy_header(f)
         return len(shape) == 3 and not (dtype == np.uint8 and shape[-1] in (3, 4))
     return kind in (*VOLUMES, "ZIP", "DICOMDIR") or kind == "DICOM" and len(_slices(file)) > 1

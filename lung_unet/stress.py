@@ -108,9 +108,9 @@ def _longest(points:np.ndarray, # (n, 2), pixels
     drawn[tuple(points.T)] = True
     return float(np.hypot(*np.diff(diameters(drawn, (mm, mm))[0], axis=0)[0]))
 
-def _with_mass(case:Case, lungs, rng, tries:int=30)->Case:
-    "The case with one mass of `MASS_MM`; as it was where no try gives one."
-    for _ in range(tries):
+def _with_mass(case:Case, lungs, rng)->Case:
+    "The case with one mass of `MASS_MM`; as it was where none of 30 tries gives one."
+    for _ in range(30):
         new = implant(case, lungs, rng, radius_mm=(15, 50))
         if new is not case and MASS_MM[0] <= _longest(new.marked, case.spacing) <= MASS_MM[1]: return new
     return case
