@@ -156,7 +156,7 @@ def batch(sampler:Sampler, k:int, size:int, count:int, seed:int,
 # %% ../nbs/20_batches.ipynb #393cdcc2
 AHEAD = 4   # batches made beforehand, in threads
 
-def batches(cases:list, # from `load_cases`
+def batches(cases:list, # from `load_cases`; or pairs, which are read first
     size:int=192, # pixels
     count:int=8, # crops a batch
     seed:int=0,
@@ -169,7 +169,7 @@ def batches(cases:list, # from `load_cases`
     parts:float=0, # see `crop`
     ): # yields (k, images, targets)
     "Augmented batches from number `start` on; the next few are made while the network works."
-    sampler, k = Sampler(cases, shares), start
+    sampler, k = Sampler([case if isinstance(case, Case) else load_case(case) for case in cases], shares), start
     with ThreadPoolExecutor(2) as pool:
         queue = [pool.submit(batch, sampler, k + i, size, count, seed, change, spacing, unknown_scale, parts) for i in range(AHEAD)]
         while stop is None or k < stop:

@@ -15,7 +15,9 @@ import re
 import secrets
 import sys
 import traceback
+from contextlib import redirect_stdout
 from dataclasses import fields
+from io import StringIO
 from pathlib import Path
 
 from .results import DISCLAIMER, FILE_ENDS, belongs_to_result, is_result, leftovers, safe_name
@@ -99,12 +101,17 @@ def _count_deeper(folder, inputs):
     return sum(_kind(path) not in passed for path in deeper)
 
 # %% ../nbs/51_cli.ipynb #b95195e6
-def number_names(paths:list, # of files
+def _plain_name(path):
+    "What the results of a file are called where no other file has its name: with room for a number."
+    return safe_name(scan_name(os.path.abspath(path))).encode()[:150].decode(errors="ignore")
+
+def number_names(paths:list,          # of files
+                 called=_plain_name,  # what a file is called by itself
                 )->list: # of names, each different
     "What the results of each file are called: NAME, NAME_2, NAME_3 ..."
     names, taken = [], set()
     for path in paths:
-        name = first = safe_name(scan_name(os.path.abspath(path))).encode()[:150].decode(errors="ignore")   # room for a number
+        name = first = called(path)
         n = 1
         while name.lower() in taken:
             n += 1
@@ -191,7 +198,7 @@ def _collect(args):
         except (ScanError, OSError) as e:
             _fail(e, args, name)
             failed += 1
-    names = [keyed_id(path, key) for path in paths] if key else number_names(paths)
+    names = number_names(paths, lambda path: keyed_id(path, key)) if key else number_names(paths)
     return list(zip(paths, names, strict=True)), failed
 
 def _predict_all(inputs, args):
@@ -513,10 +520,34 @@ def build_parser()->argparse.ArgumentParser:
         options(command)
     return parser
 
+# %% ../nbs/51_cli.ipynb #53ee9ad4
+class _Answer:
+    "Stdout, where an answer that cannot be printed costs nothing but itself."
+    def __init__(self, stream): self.stream, self.unsaid = stream, 0   # exit code for what could not be printed
+
+    def __getattr__(self, name): return getattr(self.stream, name)
+
+    def write(self, text):
+        try: self.stream.write(text)
+        except OSError as e: self._give_up(e)
+        return len(text)
+
+    def flush(self):
+        try: self.stream.flush()
+        except OSError as e: self._give_up(e)
+
+    def _give_up(self, e):
+        "From here on into nothing, and with it what Python has still to write as it ends."
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
+        if isinstance(e, BrokenPipeError): return
+        self.unsaid = 1
+        _say(f"What the command answers, such as the table, could not be printed ({e.strerror}); the files that it writes are written all the same.")
+
 # %% ../nbs/51_cli.ipynb #0761c96e
-def main(argv:list|None=None, # words after `lung-unet`; those of the shell by default
-        )->int: # 0: all handled, 1: some failed, 2: none could be handled, or wrong usage
-    "The `lung-unet` command."
+def _obey(argv):
+    "The exit code of a command that prints where it may."
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as e:   # argparse has said what there was to say
@@ -531,6 +562,15 @@ def main(argv:list|None=None, # words after `lung-unet`; those of the shell by d
     except Exception as e:
         _fail(e, args)
         return 2
+
+def main(argv:list|None=None, # words after `lung-unet`; those of the shell by default
+        )->int: # 0: all handled, 1: some failed or the answer could not be printed, 2: none could be handled, or wrong usage
+    "The `lung-unet` command."
+    answer = _Answer(sys.stdout or StringIO())   # a program without a console has none
+    with redirect_stdout(answer):
+        code = _obey(argv)
+    answer.flush()   # here, for Python would complain in its own words as it ends
+    return max(code, answer.unsaid)
 
 if __name__ == "__main__" and "__file__" in globals():   # python -m lung_unet.cli; a notebook is no file
     sys.exit(main())

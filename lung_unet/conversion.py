@@ -6,7 +6,7 @@
 __all__ = ['EXACT', 'TOLERANCE', 'keep_first_exact', 'write_openvino', 'largest_difference', 'convert']
 
 # %% ../nbs/25_conversion.ipynb #30c42e07
-import os, re, subprocess, sys, tempfile
+import json, os, re, subprocess, sys, tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from .card import Card, ModelError, read_card, sha256, write_card
 from .intensity import to_input
 from .phantom import Tumour, chest
+from .training import Recipe
 from .unet import load_keras
 
 # %% ../nbs/25_conversion.ipynb #e5d32d06
@@ -53,23 +54,32 @@ def _write_in_tensorflow(model:keras.Model, path:Path)->None:
 TOLERANCE = 0.001  # largest difference of a probability
 
 def largest_difference(model:keras.Model, xml:Path)->float:
-    "Between Keras and OpenVINO, both in float32, over a few synthetic chests."
+    "Between Keras and OpenVINO, both in float32, over a few synthetic chests; `ModelError` where Keras answers with no probabilities."
     import openvino
     fast = openvino.Core().compile_model(str(xml), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     worst = 0.0
     for side, mm in ((256, 1.4), (320, 1.1), (448, 0.8)):   # of a chest about 35 cm wide
         x = to_input(chest(side, mm, (Tumour(diameter_mm=20),), seed=side).scan.pixels)[None, :, :, None]
-        worst = max(worst, float(np.abs(fast(x)[0] - keras.ops.convert_to_numpy(model(x))).max()))
+        slow = keras.ops.convert_to_numpy(model(x))
+        if not np.abs(slow - 0.5).max() <= 0.5 + 1e-6: raise ModelError(f"{xml.stem}.keras answers with {slow.min():.3g} to {slow.max():.3g} and not with probabilities from 0 to 1, so it cannot be used: its last layer must be a sigmoid, as that of `lung_unet.unet` is, and its weights numbers.")   # not a number is not smaller either
+        worst = max(worst, float(np.nan_to_num(np.abs(fast(x)[0] - slow), nan=1.0, posinf=1.0).max()))
     return worst
 
 # %% ../nbs/25_conversion.ipynb #5eaf72f9
 def _known_card(path:Path)->Card:
-    "The card beside a model; plain defaults where there is none, or one that makes no sense."
+    "The card beside a model; where there is none, or one that makes no sense, plain defaults and the pixel size on which it learned."
     try: return read_card(path)
-    except ModelError: return Card(path.stem)
+    except ModelError: return Card(path.stem, spacing_mm=_learned_spacing(path))
+
+def _learned_spacing(path:Path)->float: # mm
+    "That of the recipe beside a model that was trained, or the plain one."
+    recipe = path.with_name("recipe.json")
+    if not recipe.is_file(): return Recipe.spacing
+    try: return Recipe(spacing=json.loads(recipe.read_text(encoding="utf-8")).get("spacing", Recipe.spacing)).spacing   # which refuses what no pixel measures
+    except (ValueError, AttributeError): raise ModelError(f"{recipe.name} beside {path.name} is not the recipe of a run, so the pixel size on which the model learned is unknown: mend it or take it away.") from None
 
 def convert(path:str|Path, # a .keras file
-    card:Card=None, # threshold and provenance to keep; None: from the card beside it, or plain defaults
+    card:Card=None, # threshold and provenance to keep; None: from the card beside it, or plain defaults and the pixel size of the recipe beside it
     quiet:bool=True, # no progress bar
     )->Path: # the .xml file
     "Write the fast form and the card beside a `.keras` file, after checking that both forms agree."

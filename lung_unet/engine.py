@@ -37,7 +37,8 @@ class OpenVINOEngine:
         import openvino
         self.model, self.streams, self.threads, self.local = model, streams, threads, threading.local()
         self.card, xml, core = read_card(model), Path(model).with_suffix(".xml"), openvino.Core()
-        for path in (xml, xml.with_suffix(".bin")): verify(path, self.card)
+        whole = xml.with_suffix(".keras")
+        for path in (xml, xml.with_suffix(".bin"), *([whole] if whole.is_file() else [])): verify(path, self.card)   # beside a newer .keras, what is fast is stale
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = ("bf16" if native else "f32") if precision == "auto" else precision
         limit = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False, "CPU_RUNTIME_CACHE_CAPACITY": REMEMBERED} if threads else {}   # pinned, two processes of one thread would share a core
@@ -96,4 +97,5 @@ def load_engine(model:str|Path=None, # a .keras or .xml file with its card; None
     if precision not in PRECISIONS: raise ModelError(f"There is no precision {precision}: choose one of {', '.join(PRECISIONS)}.")
     path = Path(model) if model else bundled(BUNDLED + ".keras")
     if not path.is_file(): raise ModelError(f"{path.name} {'is a folder' if path.is_dir() else 'does not exist'}, so no model can be loaded: pass a .keras file, or leave the model out to use the one that ships.")
+    if path.suffix not in (".keras", ".xml"): raise ModelError(f"{path.name} is not a .keras file, and other formats can run code while loading: save the model as .keras.")
     return OpenVINOEngine(path, precision, threads=threads) if engine == "openvino" else KerasEngine(path, precision)

@@ -13,7 +13,7 @@ import io
 import numpy as np
 
 from . import __version__
-from .scan import QUIET, Scan, ScanError
+from .scan import QUIET, Scan, ScanError, _dicom_spacing
 from .series import _frame, stored_affine, to_stored
 
 # %% ../nbs/09_export.ipynb #94b28818
@@ -32,12 +32,18 @@ def nifti(array:np.ndarray, # (slices, rows, cols), on the grid of the scan
         affine = np.diag([*(scan.spacing or (1.0, 1.0, 1.0)), 1.0])[[2, 1, 0, 3]] if scan.affine is None else LPS_TO_RAS @ scan.affine
         stored, affine = np.asarray(array).T, affine[:, [2, 1, 0, 3]]
     image = nibabel.Nifti1Image(stored, affine)
-    steps = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
-    known, straight = scan.affine is not None, np.allclose(steps.T @ steps, np.eye(3), atol=1e-4)
-    image.set_sform(image.affine, code=int(known))
-    image.set_qform(image.affine if straight else None, code=int(known and straight))   # which cannot hold a sheared grid
+    for name, form in _forms_of(scan, affine).items(): getattr(image, f"set_{name}")(form["affine"], code=form["code"])
     image.header.set_xyzt_units("mm" if scan.spacing else "unknown")
     return gzip.compress(image.to_bytes(), 6, mtime=0)
+
+def _forms_of(scan, affine):
+    "What places the mask: both matrices of a NIfTI source as they stand there, if its grid is where they say, or else one for both."
+    forms = scan.source.get("forms", {})
+    best = next((form["affine"] for form in forms.values() if form["code"]), affine if forms else None)   # without a code nothing but the spacing is told
+    if scan.affine is not None and best is not None and np.allclose(best, affine, atol=1e-3): return forms
+    steps = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    known, straight = scan.affine is not None, np.allclose(steps.T @ steps, np.eye(3), atol=1e-4)
+    return {"sform": {"code": int(known), "affine": affine}, "qform": {"code": int(known and straight), "affine": affine if straight else None}}   # which cannot hold a sheared grid
 
 # %% ../nbs/09_export.ipynb #81f58ba7
 def header_affine(ds # the header of one slice
@@ -104,7 +110,7 @@ def check_source(scan:Scan):
         raise ScanError("Several slices are called by one SOPInstanceUID, so a SEG could not say which it belongs to: leave out the SEG, or export the series again.")
     if scan.pixels.ndim == 2 and not _value(placed[0], "SliceThickness"):
         raise ScanError("The DICOM header does not say how thick the slice is, which a SEG must tell: leave out the SEG, or bring the whole series.")
-    missing = [key for key in PLACE if any(_value(ds, key) is None for ds in placed)]
+    missing = [key for key in PLACE if any(_value(ds, key) is None for ds in placed)] or ["a usable PixelSpacing"] * any(_dicom_spacing(ds)[0] is None for ds in placed)
     if missing or scan.pixels.size != sum(int(ds.Rows) * int(ds.Columns) for ds in placed):
         what = f"say nothing of {missing[0]}" if missing else "are not one for each slice"
         raise ScanError(f"The DICOM headers {what}, so a SEG could not say where it belongs: leave out the SEG, or export the series again.")

@@ -6,7 +6,7 @@
 __all__ = ['DISPLAY_WINDOW', 'QUICK', 'SCHEMA', 'DISCLAIMER', 'VOLUME_SCHEMA', 'SCHEMAS', 'IDENTIFYING', 'LESION_KEYS',
            'VOLUME_LESION_KEYS', 'RESERVED', 'FILE_ENDS', 'HIDDEN', 'OLD', 'display_image', 'Segmentation',
            'draw_slice', 'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'as_dicom',
-           'as_csv', 'files_of', 'is_result', 'belongs_to_result', 'leftovers', 'write_files']
+           'as_csv', 'files_of', 'is_result', 'belongs_to_result', 'leftovers', 'check_free', 'write_files']
 
 # %% ../nbs/12_results.ipynb #89b1cfcb
 import csv
@@ -29,7 +29,7 @@ from .export import MEASURES, dicom_seg, dicom_sr, nifti
 from .intensity import to_hu, to_input
 from .lesions import MIN_PIXELS, Lesion3D, find_lesions, find_lesions_3d, least_voxels, lesion_labels
 from .overlay import contact_sheet, draw_overlay, lesion_label
-from .scan import Scan
+from .scan import Scan, ScanError
 
 # %% ../nbs/12_results.ipynb #203db03a
 DISPLAY_WINDOW = (-1000.0, 400.0)   # HU shown as black and as white
@@ -262,27 +262,37 @@ def files_of(seg:Segmentation,
             )->dict: # file name -> bytes: overlay, mask (the scan's own size; 0 and 255, in a volume 0 and 1), SEG and SR, table, JSON
     "The files of a result, in memory."
     name = safe_name(name)
-    text = json.dumps(describe(seg, deidentify) | {"name": name} | more, indent=1, ensure_ascii=False, allow_nan=False)
     mask = seg.mask.view(np.uint8)   # no copy: of a CT of 600 slices 150 MB
     masks = {"_mask.nii.gz": nifti(mask, seg.scan)} if seg.is_volume else {"_mask.png": _encoded(Image.fromarray(mask * 255), "PNG", **QUICK)}
     segs = as_dicom(seg, deidentify, fractional) if with_seg or fractional else {}
     tables = {"_lesions.csv": as_csv(seg).encode()} if with_csv else {}
-    files = {"_overlay.png": _encoded(seg.overlay(), "PNG", **QUICK), **masks, **segs, **tables, ".json": (text + "\n").encode()}
-    return {name + end: data for end, data in files.items()}
+    files = {name + end: data for end, data in ({"_overlay.png": _encoded(seg.overlay(), "PNG", **QUICK)} | masks | segs | tables).items()}
+    text = json.dumps(describe(seg, deidentify) | {"name": name, "files": [*files, f"{name}.json"]} | more, indent=1, ensure_ascii=False, allow_nan=False)
+    return files | {f"{name}.json": (text + "\n").encode()}
 
 # %% ../nbs/12_results.ipynb #2f8394ca
+def _names(name):
+    "What the files of a result may be called."
+    return {name + end for end in FILE_ENDS}
+
+def _written(path):
+    "The names of the files that `write_files` wrote with this NAME.json; none where it is no such file."
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        names = _names(path.stem)
+        return names & set(result.get("files", names)) if result["schema"] in SCHEMAS else set()   # before 0.2.1 a result did not name them
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+
 def is_result(path:Path # NAME.json
              )->bool:
     "Is this a JSON file that `write_files` wrote?"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["schema"] in SCHEMAS
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return bool(_written(path))
 
 def belongs_to_result(path:Path)->bool:
     "Is this an overlay, a mask, a table or a DICOM file that `write_files` wrote?"
     ends = [end for end in FILE_ENDS if path.name.endswith(end) and end != ".json"]
-    return any(is_result(path.with_name(path.name.removesuffix(end) + ".json")) for end in ends)
+    return any(path.name in _written(path.with_name(path.name.removesuffix(end) + ".json")) for end in ends)
 
 HIDDEN = ".lung_unet_"   # how the folder begins in which files are made
 OLD = 60   # seconds, after which nobody is still making files in it
@@ -291,6 +301,14 @@ def leftovers(folder:Path, name:str)->list: # paths
     "Hidden folders of calls that write the files of this name, or were stopped while they did."
     begin = f"{HIDDEN}{name}_"
     return [path for path in folder.glob(f"{HIDDEN}*") if path.name.startswith(begin) and len(path.name) == len(begin) + 8]   # tempfile adds eight
+
+def check_free(folder:Path, name:str,
+    files=None # the names of those to be written; None: all that a result may have
+    )->None:
+    "`ScanError` where a file that `write_files` did not write would be replaced."
+    if leftovers(folder, name): return   # of a call that was stopped before it could name its files
+    foreign = sorted(file for file in (files or _names(name)) - _written(folder / f"{name}.json") if (folder / file).exists())
+    if foreign: raise ScanError(f"{foreign[0]} is already in the output folder and was not written by lung-unet, so it was left alone: choose another folder or name.")
 
 def _is_old(path):
     "Has nobody made files in this folder for a while?"
@@ -306,20 +324,21 @@ def write_files(seg:Segmentation,
                 with_csv:bool=False,    # see `files_of`
                 fractional:bool=False,  # see `files_of`
                )->list: # paths of the overlay, the mask, the SEG and its SR and the table if asked for, and the JSON
-    "Write the files of a result, each whole or not at all."
+    "Write the files of a result, each whole or not at all; `ScanError` where one would replace what is not of ours."
     folder, name = Path(folder), safe_name(name)
     files = files_of(seg, name, deidentify, with_seg, with_csv, fractional)
     folder.mkdir(parents=True, exist_ok=True)
+    check_free(folder, name, files.keys())
     left = leftovers(folder, name)
-    again = bool(left) or is_result(folder / f"{name}.json")
+    ours = _names(name) if left else _written(folder / f"{name}.json")
     hidden = Path(mkdtemp(prefix=f"{HIDDEN}{name}_", dir=folder))
     try:
         for file, data in files.items(): (hidden / file).write_bytes(data)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
-    _move(files, hidden, folder, name, again)
-    for file in (name + end for end in FILE_ENDS if again and name + end not in files): (folder / file).unlink(missing_ok=True)   # an earlier SEG, SR or table would belie the new mask
+    _move(files, hidden, folder, name, bool(ours))
+    for file in ours - files.keys(): (folder / file).unlink(missing_ok=True)   # an earlier SEG, SR or table would belie the new mask
     for path in (hidden, *filter(_is_old, left)): shutil.rmtree(path, ignore_errors=True)
     return [folder / file for file in files]
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TOWARDS', 'MAX_RATIO', 'MAX_OBLIQUE', 'MAX_TILT', 'MAX_VOXELS', 'MAX_FILE', 'ONE_SLICE', 'WAYS', 'TAGS', 'DICOMDIR',
-           'TOLERANCE', 'ROUNDING', 'SAME_PLACE', 'STRAYS', 'FEW', 'MAX_MEMBERS', 'MAX_UNPACKED', 'MAX_PACKING',
-           'NESTED', 'VOLUMES', 'UNPLACED', 'SPACES', 'MET', 'to_stored', 'stored_affine', 'write_series', 'Series',
-           'find_series', 'read_series', 'is_series']
+           'ABOUT_PICTURES', 'TOLERANCE', 'ROUNDING', 'SAME_PLACE', 'STRAYS', 'FEW', 'MAX_MEMBERS', 'MAX_UNPACKED',
+           'MAX_PACKING', 'NESTED', 'VOLUMES', 'UNPLACED', 'SPACES', 'MET', 'to_stored', 'stored_affine',
+           'write_series', 'Series', 'find_series', 'read_series', 'is_series']
 
 # %% ../nbs/01_series.ipynb #d944df25
 import gzip
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .scan import (AIR, PADDING, QUIET, Scan, ScanError, _check_deflated, _check_finite, _check_size, _check_spacing, _check_unmasked, _clean_hu,
+from .scan import (AIR, MODALITIES, PADDING, QUIET, Scan, ScanError, _check_deflated, _check_finite, _check_size, _check_spacing, _check_unmasked, _clean_hu,
                             _ends, _floats, _is_capture, _is_colour, _is_deflated, _npy_header, _open_dicom, _pad, _provenance, _rescale, _stored,
                             _text, _times, as_path, scan_name, sniff)
 
@@ -365,6 +365,8 @@ def _summary(uid, rows):
                   tuple(dict.fromkeys(row[4] for row in rows)))
 
 # %% ../nbs/01_series.ipynb #9783a2f7
+ABOUT_PICTURES = "SEG", "SR", "PR", "RTSTRUCT"   # what is stored beside the pictures it tells of, such as our own results
+
 def _choose(found, broken, uid=None):
     "The series that is meant, and sentences about what was left out."
     if not found:
@@ -379,13 +381,14 @@ def _choose(found, broken, uid=None):
                         "or have none: name the folder of the one that is meant.")
     chosen = meant[0]
     if not chosen.ct:
-        kinds = sorted({s.modality or "unknown" for s in (found if uid is None else [chosen])} - {"CT"})
+        kinds = sorted({s.modality if s.modality in MODALITIES else "unknown" for s in (found if uid is None else [chosen])} - {"CT"})   # other text could be a name
         what = f"of modality {', '.join(kinds)}" if kinds else "localizers or captured screens"
         raise ScanError(f"The pictures here are {what}, and the model has only learned CT: choose a CT series of the chest.")
     doubts = () if chosen.modality else ("The DICOM header gives no modality; the files were read as CT.",)
-    if uid is None and len(found) > 1:
-        doubts += (f"There are {len(found)} series here: the {'axial ' * chosen.axial}CT with the most slices, {chosen.slices}, was read and "
-                   f"{_many(len(found) - 1, 'other')} left out; another is chosen on the page, or by its SeriesInstanceUID.",)
+    others = sum(s is not chosen and s.modality not in ABOUT_PICTURES for s in found)
+    if uid is None and others:
+        doubts += (f"There are {others + 1} series here: the {'axial ' * chosen.axial}CT with the most slices, {chosen.slices}, was read and "
+                   f"{_many(others, 'other')} left out; another is chosen on the page, or by its SeriesInstanceUID.",)
     if broken:
         doubts += (f"Left out: {_many(broken, 'DICOM file')} that could not be understood, so that a slice may be missing at an end.",)
     return chosen, doubts
@@ -740,7 +743,12 @@ def _from_nifti(data):
     affine = np.diag([-mm, -mm, mm, 1]) @ header.get_best_affine()
     scale = tuple(default if v is None else float(v) for v, default in zip(header.get_slope_inter(), (1, 0)))
     placed = int(header["qform_code"]) or int(header["sform_code"])
-    return _Grid(_block(data, offset, dtype, shape), affine, scale, {"format": "NIfTI"}, () if placed else (UNPLACED,))
+    return _Grid(_block(data, offset, dtype, shape), affine, scale, {"format": "NIfTI", "forms": _forms(header, mm)}, () if placed else (UNPLACED,))
+
+def _forms(header, mm):
+    "The two matrices by which a NIfTI header may place its grid, in mm, and the code of each; programs differ in which they believe."
+    forms = {name: getattr(header, f"get_{name}")(coded=True) for name in ("sform", "qform")}
+    return {name: {"code": int(code), "affine": None if affine is None else np.diag([mm, mm, mm, 1]) @ affine} for name, (affine, code) in forms.items()}
 
 # %% ../nbs/01_series.ipynb #b3dd5b95
 SPACES = {"left-posterior-superior": (1, 1, 1), "lps": (1, 1, 1), "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1),

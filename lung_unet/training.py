@@ -340,9 +340,10 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
 def _same_recipe(out:Path, recipe:Recipe, split:dict, init:Path|None)->None:
     "A folder with a run belongs to one recipe, one split and, where one is named, one model to start from: refuse to go on with another."
     if not (out/"checkpoint.npz").is_file() and not any(out.glob("*.keras")): return   # nothing to spoil
-    with tempfile.TemporaryDirectory() as d: ours = _claim(Path(d), recipe, split)
     path, dealt = out/"recipe.json", out/"split.csv"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != json.loads(ours["recipe.json"]):
+    if not path.is_file(): raise ValueError(f"{out} holds a model but no {path.name}, so it is no run that could go on, and the model would be replaced: choose another folder.")
+    with tempfile.TemporaryDirectory() as d: ours = _claim(Path(d), recipe, split)
+    if json.loads(path.read_text(encoding="utf-8")) != json.loads(ours["recipe.json"]):
         raise ValueError(f"{out} holds a run of another recipe, which this one would spoil: choose another folder or the recipe in {path.name}.")
     if init and not ((out/START).is_file() and Path(init).is_file() and (out/START).read_text(encoding="utf-8") == sha256(init)):
         raise ValueError(f"{out} holds a run that did not start from this {Path(init).name}, or does not say so: choose another folder, or leave the model to start from out to go on with that run.")

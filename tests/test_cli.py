@@ -1,5 +1,6 @@
 """The `lung-unet` command: files, names, exit codes, and what it does not import."""
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -193,6 +194,17 @@ def test_deidentify(tmp_path, capsys):
     assert key.stat().st_mode & 0o077 == 0
 
 
+def test_ids_of_a_file_given_twice_get_numbers(picture, tmp_path, capsys):
+    "No two results of a call go to one place, and no two rows have one name."
+    out, key = tmp_path / "out", tmp_path / "key"
+    assert lung_unet("predict", picture, picture, tmp_path / "none.png", tmp_path / "none.png", picture, "--out", out, "--deidentify", "--key", key) == 1
+    said, id = capsys.readouterr(), keyed_id(picture, key.read_bytes())
+    assert names(out) == results(id, f"{id}_2", f"{id}_3")
+    assert [row.split()[0] for row in said.out.splitlines()[1:4]] == [id, f"{id}_2", f"{id}_3"]
+    missing = keyed_id(tmp_path / "none.png", key.read_bytes())
+    assert [line.split(": ")[1] for line in said.err.splitlines()] == [missing, f"{missing}_2"]
+
+
 def slice_with_a_place(**header):
     "A DICOM slice that says where in the patient it lies, as a SEG needs it."
     place = {"StudyInstanceUID": "1.2.4444.1", "SeriesInstanceUID": "1.2.4444.2", "SOPInstanceUID": "1.2.4444.3", "FrameOfReferenceUID": "1.2.4444.4",
@@ -309,6 +321,29 @@ def test_a_port_that_is_taken(capsys):
     with socket.create_server(("127.0.0.1", 0)) as busy:
         assert lung_unet("app", "--port", busy.getsockname()[1], "--no-browser") == 2
     assert "choose another --host or --port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "code", "unbuffered"), [([], 0, "1"), (["none.png"], 1, ""), (["--version"], 0, "")])
+def test_a_reader_who_has_left_costs_nothing(picture, tmp_path, more, code, unbuffered):
+    "As in `lung-unet predict ... | true`: the files are written, nothing is said about it, and the exit code is that of the inputs."
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "lung_unet.cli", "predict", picture, *more, "--out", tmp_path / "out"], stdout=write, stderr=subprocess.PIPE, text=True,
+                          timeout=120, check=False, cwd=tmp_path, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+    os.close(write)
+    assert (done.returncode, done.stderr.count("\n")) == (code, code) and ("none.png" in done.stderr) == bool(code)
+    assert "--version" in more or names(tmp_path / "out") == results("slice 1")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_table_that_cannot_be_printed(picture, tmp_path, unbuffered):
+    "A full disk under stdout is said in one sentence, which does not deny the files."
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", "lung_unet.cli", "predict", picture, "--out", tmp_path / "out"], stdout=full, stderr=subprocess.PIPE, text=True,
+                              timeout=120, check=False, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "could not be printed (No space left on device)" in done.stderr and "written all the same" in done.stderr
+    assert names(tmp_path / "out") == results("slice 1")
 
 
 def test_debug_shows_where(tmp_path, capsys):
