@@ -20,7 +20,7 @@ from dataclasses import fields
 from io import StringIO
 from pathlib import Path
 
-from .results import DISCLAIMER, FILE_ENDS, belongs_to_result, is_result, leftovers, safe_name
+from .results import DISCLAIMER, belongs_to_result, check_free, safe_name
 from .scan import ENDINGS, STDERR, ScanError, as_path, bundled, hush, scan_name, sniff
 from .series import DICOMDIR, find_series, is_series
 
@@ -30,13 +30,14 @@ def _printable(text):
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
 
 def _sentence(e, unnamed=False):
-    "What an exception says: its own words where they were written for people; `unnamed`: without the name of a file."
+    "What an exception says: its own words where they were written for people; `unnamed`: without the name of a file and UIDs."
     if isinstance(e, OSError):
         where = f" ({Path(os.fsdecode(e.filename)).name})" if e.filename and not unnamed else ""
         return f"{e.strerror or type(e).__name__}{where}, so nothing was read or written there: check the path and the disk."
     if isinstance(e, ModuleNotFoundError):
         return f"This needs {e.name}, which is not installed: pip install 'lung_unet[dev]'."
-    return str(e) if isinstance(e, ValueError) else f"unexpected {type(e).__name__}: {e} (--debug shows where)"
+    said = str(e) if isinstance(e, ValueError) else f"unexpected {type(e).__name__}: {e} (--debug shows where)"
+    return re.sub(r"\d+(\.\d+){4,}", "(UID)", said) if unnamed else said
 
 def _say(*words):
     "One line on stderr, clear of any progress bar, and whole: it waits where a thread that reads ahead has hushed a C library."
@@ -139,13 +140,6 @@ def keyed_id(path:str|os.PathLike, key:bytes)->str: # such as scan_4f0a9c21d3b7
     return "scan_" + hmac.new(key, os.fsencode(os.path.abspath(path)), "sha256").hexdigest()[:12]
 
 # %% ../nbs/51_cli.ipynb #33241d55
-def _check_free(out, name):
-    "Refuse to replace files that `predict` did not write."
-    taken = [path for end in FILE_ENDS if (path := out / f"{name}{end}").exists()]
-    if taken and not is_result(out / f"{name}.json") and not leftovers(out, name):   # of a call that was stopped
-        raise ScanError(f"{taken[0].name} is already in the output folder and was not written by lung-unet, "
-                        "so it was left alone: choose another --out.")
-
 def _check_out(out):
     "Refuse, before any work, what is no folder."
     if Path(out).exists() and not Path(out).is_dir():
@@ -160,7 +154,7 @@ def _bar(path, name):
 
 def _predict_one(segmenter, path, name, args):
     "One input from file to files."
-    _check_free(Path(args.out), name)
+    check_free(Path(args.out), name)
     with _bar(path, name) as bar:
         spacing = args.spacing[1:] if isinstance(args.spacing, tuple) and not is_series(path) else args.spacing   # of a picture row and column
         seg = segmenter.segment(path, spacing=spacing, threshold=args.threshold, series=args.series, progress=lambda done: bar.update(done - bar.n))
@@ -481,7 +475,7 @@ def _evaluate_options(parser):
     _add_model(parser)
 
 def _screen_options(parser):
-    parser.add_argument("root", metavar="ROOT", help="folder with studies, searched to the bottom")
+    parser.add_argument("root", metavar="ROOT", help="folder with studies, searched to the bottom; links to folders are not followed")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results, the tables and worklist.html; the same command goes on with it")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="join this Dask cluster, such as tcp://host:8786, instead of starting workers here")
     parser.add_argument("--workers", type=_whole, metavar="N", help="workers on this computer, of one thread each (one a core)")

@@ -280,7 +280,7 @@ def _written(path):
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         names = _names(path.stem)
-        return names & set(result.get("files", names)) if result["schema"] in SCHEMAS else set()   # before 0.2.1 a result did not name them
+        return names & set(result.get("files", names)) if result["schema"] in SCHEMAS else set()   # of a time when a result did not name them
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return set()
 

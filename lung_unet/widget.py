@@ -9,15 +9,18 @@ __all__ = ['PLANES', 'STRUCK', 'SIZES', 'RATINGS', 'TYPES', 'LIMIT_MB', 'KEPT', 
            'HEADERS', 'PINGS', 'HARMLESS', 'APP', 'TEMPLATE', 'IDLE', 'LOOK', 'Brush', 'brush_of', 'Shown', 'Reading',
            'own', 'holds', 'thumbnail', 'picture_message', 'plane_message', 'mask_message', 'take_away', 'Uploads',
            'packed', 'Table', 'Study', 'in_words', 'Desk', 'Session', 'Widget', 'levels', 'doubt', 'token_for',
-           'guarded', 'worth_telling', 'begin_with_visitors', 'with_goodbye', 'free_port', 'page_arguments', 'serve']
+           'address_of', 'guarded', 'worth_telling', 'begin_with_visitors', 'with_goodbye', 'end_kernels', 'free_port',
+           'page_arguments', 'serve']
 
 # %% ../nbs/50_widget.ipynb #8a41cb8f
+import asyncio
 import base64
 import io
 import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import tempfile
 import webbrowser
@@ -29,6 +32,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
+from urllib.parse import quote
 
 import anywidget
 import cv2
@@ -1297,9 +1301,15 @@ HERE = "127.0.0.1", "localhost", "::1"   # hosts that only this computer can rea
 def token_for(host:str, token:str|None)->str:
     "What visitors must know: nothing on this computer alone; elsewhere what was given, or one made up; \"none\" asks for an open page."
     if token == "none": return ""
+    token = token and token.strip()   # as the server strips what a visitor sends
+    if token and not token.isprintable(): raise ScanError("The token holds something that cannot be printed, so nobody could type it: choose letters and digits.")
     if token == "" and host not in HERE:
         raise ScanError(f"The token is empty, and on {host} others could open the page: leave --token out to have one made up, or say --token none to let everybody in.")
     return token or ("" if host in HERE else secrets.token_urlsafe(16))
+
+def address_of(host:str, port:int, token:str)->str:
+    "What a visitor types to open the page, whatever the token is made of."
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/" + (f"?token={quote(token, safe='')}" if token else "")
 
 # %% ../nbs/50_widget.ipynb #f06974ac
 POLICY = {"default-src": "'self'", "script-src": "'self' 'unsafe-inline' blob:", "style-src": "'self' 'unsafe-inline' data: blob:", "img-src": "'self' data: blob:",
@@ -1354,6 +1364,13 @@ def with_goodbye(handlers):
 
     return [(where, Goodbye if what is VoilaShutdownKernelHandler else what, *more) for where, what, *more in handlers]
 
+# %% ../nbs/50_widget.ipynb #fa00978f
+async def end_kernels(manager):
+    "End the processes of all visits, also those that are just being started; `manager`: Voila's, with its pool."
+    await asyncio.gather(*(task for pool in manager._pools.values() for task in pool), return_exceptions=True)
+    for number in manager.list_kernel_ids():
+        await manager.get_kernel(number).provisioner.kill()
+
 # %% ../nbs/50_widget.ipynb #2c1a7455
 APP = "from lung_unet.widget import Widget\n\nWidget()"
 TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
@@ -1385,14 +1402,14 @@ def free_port(host:str)->int:
         s.bind((host, 0))
         return s.getsockname()[1]
 
-def page_arguments(folder, port, host, token):
-    "What Voila is started with."
+def page_arguments(folder, port, host):
+    "What Voila is started with, as words of a command line. A token is none of them, for `None`, quotes and `~` mean something else there."
     notebook = Path(folder) / "lung_unet.ipynb"
     cell = {"cell_type": "code", "id": "app", "execution_count": None, "metadata": {}, "outputs": [], "source": APP}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.write_text(json.dumps({"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
     (Path(folder) / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
-    return [str(notebook), f"--Voila.ip={host}", f"--port={port or free_port(host)}", f"--Voila.token={token}", "--Voila.log_level=ERROR",
+    return [str(notebook), f"--Voila.ip={host}", f"--port={port or free_port(host)}", "--Voila.log_level=ERROR",
             f"--KernelManager.transport={_transport()}", "--preheat_kernel=True", "--pool_size=2", "--VoilaExecutor.iopub_timeout=60", "--VoilaExecutor.startup_timeout=300", f"--MappingKernelManager.cull_idle_timeout={IDLE}", f"--MappingKernelManager.cull_interval={LOOK}"]
 
 # %% ../nbs/50_widget.ipynb #c51786fb
@@ -1418,15 +1435,22 @@ def serve(port:int=8866,          # 0: any that is free
             return with_goodbye(super().init_handlers())
 
         def launch_browser(self):
-            "Called once the page can be reached."
-            address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/" + (f"?token={token}" if token else "")
-            print(f"lung_unet is ready at {address} (end with Ctrl+C)", flush=True)
-            if browser:
-                webbrowser.open(address)
+            "Called when the page can be reached; what it says is said once an end is possible."
+            asyncio.get_event_loop().call_soon(self.say_ready)
+
+        def say_ready(self):
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler: signal.signal(signal.SIGINT, self._handle_signal_stop)   # not in the midst of starting a kernel
+            print(f"lung_unet is ready at {address_of(host, self.port, token)} (end with Ctrl+C)", flush=True)
+            if browser: webbrowser.open(address_of(host, self.port, token))
+
+        def stop(self):
+            if signal.getsignal(signal.SIGINT) == self._handle_signal_stop: signal.signal(signal.SIGINT, signal.default_int_handler)   # a second Ctrl+C is for whoever will not wait
+            asyncio.get_event_loop().run_until_complete(end_kernels(self.kernel_manager))
+            super().stop()
 
     with tempfile.TemporaryDirectory() as folder:
-        page = Page()
-        page.initialize(page_arguments(folder, port, host, token))
+        page = Page(token=token)
+        page.initialize(page_arguments(folder, port, host))
         page.template_paths.insert(0, folder)
         page.tornado_settings = PINGS | {"allow_remote_access": host not in HERE}   # where only this computer may come, no foreign name leads here
         page.start()
