@@ -644,6 +644,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.series._fault': ('series.html#_fault', 'lung_unet/series.py'),
                                   'lung_unet.series._files': ('series.html#_files', 'lung_unet/series.py'),
                                   'lung_unet.series._find': ('series.html#_find', 'lung_unet/series.py'),
+                                  'lung_unet.series._form': ('series.html#_form', 'lung_unet/series.py'),
                                   'lung_unet.series._forms': ('series.html#_forms', 'lung_unet/series.py'),
                                   'lung_unet.series._frame': ('series.html#_frame', 'lung_unet/series.py'),
                                   'lung_unet.series._from_array3': ('series.html#_from_array3', 'lung_unet/series.py'),

@@ -279,8 +279,8 @@ def _written(path):
     "The names of the files that `write_files` wrote with this NAME.json; none where it is no such file."
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        names = _names(path.stem)
-        return names & set(result.get("files", names)) if result["schema"] in SCHEMAS else set()   # of a time when a result did not name them
+        files = tuple(result.get("files", FILE_ENDS))   # all, of a time when a result did not name them
+        return {path.stem + end for end in FILE_ENDS if any(file.endswith(end) for file in files)} if result["schema"] in SCHEMAS else set()   # also of one that was renamed whole
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return set()
 

@@ -747,8 +747,14 @@ def _from_nifti(data):
 
 def _forms(header, mm):
     "The two matrices by which a NIfTI header may place its grid, in mm, and the code of each; programs differ in which they believe."
-    forms = {name: getattr(header, f"get_{name}")(coded=True) for name in ("sform", "qform")}
-    return {name: {"code": int(code), "affine": None if affine is None else np.diag([mm, mm, mm, 1]) @ affine} for name, (affine, code) in forms.items()}
+    return {name: _form(getattr(header, f"get_{name}"), mm) for name in ("sform", "qform")}
+
+def _form(get, mm):
+    "One of the two, or none where it is not said or cannot be understood, which matters only if it is the one that counts."
+    try: affine, code = get(coded=True)
+    except ValueError: affine, code = None, 0   # a quaternion that is none
+    known = affine is not None and np.isfinite(affine).all()
+    return {"code": int(code) * known, "affine": np.diag([mm, mm, mm, 1]) @ affine if known else None}
 
 # %% ../nbs/01_series.ipynb #b3dd5b95
 SPACES = {"left-posterior-superior": (1, 1, 1), "lps": (1, 1, 1), "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1),
