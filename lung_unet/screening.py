@@ -333,7 +333,8 @@ def failed(item:Item, why:str, deidentify:bool=False,
            again:bool=False, # try once more when the command is repeated? else only if the files change
           )->dict: # for the journal
     "The line about a scan that could not be handled."
-    return {"scan": {"name": item.name, "path": None if deidentify else item.path, "reason": why, "score": None},
+    kept = {} if deidentify else {"path": item.path, "series_uid": getattr(item.source, "uid", item.series) or None}
+    return {"scan": {"name": item.name, "path": None, "series_uid": None, **kept, "reason": why, "score": None},
             "state": "" if again else item.state, "lesions": []}
 
 def _scan_row(item, seg, deidentify):
