@@ -69,7 +69,7 @@ def test_others_need_the_token(ports):
     assert get(ports["all"], f"/?{urlencode({'token': TOKEN})}")[0] == 200
 
 
-@pytest.mark.parametrize("token", ["None", "'a b&c#d%ü+'", "~"])
+@pytest.mark.parametrize("token", ["None", "'a b&c#d%ü+'"])
 def test_a_token_is_what_was_typed(token):
     "Whatever a command line of Voila's would make of it: nobody comes in without it, and the address that is printed opens the page."
     process, url = started([LUNG_UNET, "app", "--port", "0", "--no-browser", "--host", "0.0.0.0", "--token", token], r"http://\S+")
@@ -79,7 +79,7 @@ def test_a_token_is_what_was_typed(token):
     assert (process.wait(60), answers) == (0, [302, 302, 200]) and url.isascii()
 
 
-@pytest.mark.parametrize("seconds", [0, 0.3, 1])
+@pytest.mark.parametrize("seconds", [0, 1])
 def test_an_end_at_once_is_no_failure(seconds):
     "Ctrl+C while the first kernels are being started: they end too, and nobody complains."
     process, _ = started([LUNG_UNET, "app", "--port", "0", "--no-browser"], r"http://\S+")
