@@ -154,7 +154,7 @@ def _bar(path, name):
 
 def _predict_one(segmenter, path, name, args):
     "One input from file to files."
-    check_free(Path(args.out), name)
+    check_free(Path(args.out), name, {f"{name}_overlay.png", f"{name}.json"})   # these come always; the others are looked for when they are written
     with _bar(path, name) as bar:
         spacing = args.spacing[1:] if isinstance(args.spacing, tuple) and not is_series(path) else args.spacing   # of a picture row and column
         seg = segmenter.segment(path, spacing=spacing, threshold=args.threshold, series=args.series, progress=lambda done: bar.update(done - bar.n))
