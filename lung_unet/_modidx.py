@@ -443,7 +443,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'lung_unet.results.draw_findings': ('results.html#draw_findings', 'lung_unet/results.py'),
                                    'lung_unet.results.draw_slice': ('results.html#draw_slice', 'lung_unet/results.py'),
                                    'lung_unet.results.files_of': ('results.html#files_of', 'lung_unet/results.py'),
-                                   'lung_unet.results.is_result': ('results.html#is_result', 'lung_unet/results.py'),
                                    'lung_unet.results.leftovers': ('results.html#leftovers', 'lung_unet/results.py'),
                                    'lung_unet.results.plain': ('results.html#plain', 'lung_unet/results.py'),
                                    'lung_unet.results.safe_name': ('results.html#safe_name', 'lung_unet/results.py'),

@@ -6,7 +6,7 @@
 __all__ = ['DISPLAY_WINDOW', 'QUICK', 'SCHEMA', 'DISCLAIMER', 'VOLUME_SCHEMA', 'SCHEMAS', 'IDENTIFYING', 'LESION_KEYS',
            'VOLUME_LESION_KEYS', 'RESERVED', 'FILE_ENDS', 'HIDDEN', 'OLD', 'display_image', 'Segmentation',
            'draw_slice', 'draw_findings', 'corrected', 'plain', 'describe', 'safe_name', 'as_dicom_seg', 'as_dicom',
-           'as_csv', 'files_of', 'is_result', 'belongs_to_result', 'leftovers', 'check_free', 'write_files']
+           'as_csv', 'files_of', 'belongs_to_result', 'leftovers', 'check_free', 'write_files']
 
 # %% ../nbs/12_results.ipynb #89b1cfcb
 import csv
@@ -284,11 +284,6 @@ def _written(path):
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return set()
 
-def is_result(path:Path # NAME.json
-             )->bool:
-    "Is this a JSON file that `write_files` wrote?"
-    return bool(_written(path))
-
 def belongs_to_result(path:Path)->bool:
     "Is this an overlay, a mask, a table or a DICOM file that `write_files` wrote?"
     ends = [end for end in FILE_ENDS if path.name.endswith(end) and end != ".json"]
@@ -303,11 +298,11 @@ def leftovers(folder:Path, name:str)->list: # paths
     return [path for path in folder.glob(f"{HIDDEN}*") if path.name.startswith(begin) and len(path.name) == len(begin) + 8]   # tempfile adds eight
 
 def check_free(folder:Path, name:str,
-    files=None # the names of those to be written; None: all that a result may have
+    files:set # the names of those to be written
     )->None:
     "`ScanError` where a file that `write_files` did not write would be replaced."
     if leftovers(folder, name): return   # of a call that was stopped before it could name its files
-    foreign = sorted(file for file in (files or _names(name)) - _written(folder / f"{name}.json") if (folder / file).exists())
+    foreign = sorted(file for file in files - _written(folder / f"{name}.json") if (folder / file).exists())
     if foreign: raise ScanError(f"{foreign[0]} is already in the output folder and was not written by lung-unet, so it was left alone: choose another folder or name.")
 
 def _is_old(path):
