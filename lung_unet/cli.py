@@ -328,10 +328,11 @@ def _make_ready(model, spacing, validation):
 # %% ../nbs/51_cli.ipynb #62f2a7c7
 def evaluate(args):
     "`lung-unet evaluate`: one row a patient, a summary with intervals, plots."
-    from lung_unet.evaluation import evaluate, sheet, worst
+    from lung_unet.evaluation import check_folder, evaluate, sheet, worst
     from lung_unet.segmenter import Segmenter
 
     _check_out(args.out)
+    check_folder(Path(args.out))
     segmenter = Segmenter.load(args.model, engine=args.engine)
     found = _find_pairs(args.data, whole=True)
     pairs = _unseen(found, args.model)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'NEARLY', 'THRESHOLDS', 'LEVELS', 'measured', 'score', 'score_lesions', 'calibration_pixels',
-           'score_volume', 'Evaluation', 'evaluate', 'by_patient', 'summarise', 'summarise_volumes', 'plot', 'by_size',
-           'worst', 'sheet', 'choose_threshold', 'choose_levels', 'disagreement', 'band_quality', 'choose_band',
-           'Marked', 'FixedDisc', 'DenseBlob']
+           'score_volume', 'check_folder', 'Evaluation', 'evaluate', 'by_patient', 'summarise', 'summarise_volumes',
+           'plot', 'by_size', 'worst', 'sheet', 'choose_threshold', 'choose_levels', 'disagreement', 'band_quality',
+           'choose_band', 'Marked', 'FixedDisc', 'DenseBlob']
 
 # %% ../nbs/32_evaluation.ipynb #cc551d6a
 import csv, json
@@ -89,6 +89,18 @@ def _longest(lesion:np.ndarray, scan)->dict:
     box, = ndimage.find_objects(lesion.astype(np.uint8))
     return dict(longest=float(np.hypot(*np.diff(diameters(_key_slice(lesion[box])[1], scan.spacing[1:])[0], axis=0)[0])), unit="mm")
 
+# %% ../nbs/32_evaluation.ipynb #a8f7a510
+def check_folder(out:Path)->None:
+    "`ScanError` where a file would be replaced and no earlier evaluation, which its summary.json tells, wrote it."
+    taken = [name for name in ("patients.csv", "pictures.csv", "scans.csv", "lesions.csv", "plots.png", "worst.png", "summary.json") if (out/name).exists()]
+    if taken and not _is_summary(out/"summary.json"):
+        raise ScanError(f"{taken[0]} is already in the output folder and was not written by an evaluation, so it was left alone: choose another folder.")
+
+def _is_summary(path:Path)->bool:
+    "Is this the file of that name that `Evaluation.save` writes?"
+    try: return all("patients" in numbers for numbers in json.loads(path.read_text(encoding="utf-8")).values())
+    except (OSError, ValueError, AttributeError, TypeError): return False
+
 # %% ../nbs/32_evaluation.ipynb #00e50780
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -104,11 +116,12 @@ class Evaluation:
 
     def save(self, out:str|Path, cases:Image.Image=None # from `sheet`, such as that of the worst
         )->None:
-        "pictures.csv, scans.csv, lesions.csv and patients.csv, of these what is not empty; summary.json, plots.png, and the cases as worst.png."
+        "pictures.csv, scans.csv, lesions.csv and patients.csv, of these what is not empty; summary.json, plots.png, and the cases as worst.png. `ScanError` as `check_folder` says."
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
+        check_folder(out)
+        with replacing(out/"summary.json") as part: part.write_text(json.dumps(plain(self.summary), indent=1) + "\n", encoding="utf-8")   # first: it tells whose the others are
         for name in ("pictures", "scans", "lesions", "patients"): _write_csv(out/f"{name}.csv", getattr(self, name))
-        with replacing(out/"summary.json") as part: part.write_text(json.dumps(plain(self.summary), indent=1) + "\n", encoding="utf-8")
         with replacing(out/"plots.png") as part: plot(self).savefig(part, dpi=110)
         (out/"worst.png").unlink(missing_ok=True)   # of an earlier call
         if cases:

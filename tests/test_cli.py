@@ -305,6 +305,18 @@ def test_evaluate_names_what_it_cannot_use(tmp_path, capsys):
     assert f"{broken.name}: unreadable" in capsys.readouterr().err and (tmp_path / "out" / "patients.csv").is_file()
 
 
+@pytest.mark.parametrize("name", ["patients.csv", "summary.json"])
+def test_evaluate_replaces_no_table_but_its_own(name, tmp_path, capsys):
+    "Somebody's own table stays; an earlier evaluation is replaced."
+    data = write_pairs(tmp_path / "data", patients=2, slices=1, size=128, spacing=2.8)
+    for _ in range(2):
+        assert lung_unet("evaluate", data, "--out", tmp_path / "out") == 0
+    (data / name).write_text('["mine"]', encoding="utf-8")
+    assert lung_unet("evaluate", data, "--out", data) == 2
+    assert name in capsys.readouterr().err and (data / name).read_text(encoding="utf-8") == '["mine"]'
+    assert not (data / "plots.png").exists()
+
+
 def test_a_folder_of_strangers(tmp_path, capsys):
     "Slices that are each of a series of their own are no CT: each is an input."
     for name in ("a", "b"):
