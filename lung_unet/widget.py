@@ -772,8 +772,8 @@ function drawLesion(context, lesion, state, one) {
   if (state.layers.box || on) {
     context.lineWidth = (on ? 2 : 1) * one; context.strokeStyle = colour;
     context.strokeRect(left - gap, top - gap, right - left + 2 * gap, bottom - top + 2 * gap);
-    context.globalAlpha = 1;   // what it says is legible, struck out or not
-    label(context, lesion.text, left - gap, top - gap - 3 * one < 18 * one ? bottom + gap + 22 * one : top - gap - 3 * one, 13 * one, colour);
+    context.globalAlpha = 1;
+    label(context, lesion.text, left - gap, top - gap - 3 * one < 18 * one ? bottom + gap + 22 * one : top - gap - 3 * one, 13 * one, lesion.verdict === "struck" ? "#c8ccd2" : colour);
   }
   context.globalAlpha = 1;
 }
@@ -1240,7 +1240,7 @@ function render({ model, el }) {
   const view = { zoom: 1, x: 0, y: 0 };
   let shown = null, busy = false;   // busy: the visitor has turned to what is shown since something was asked for
   const ready = new Set(), expect = () => { busy = false; };   // what came meanwhile waits in the strip
-  for (const kind of ["pointerdown", "keydown", "wheel"]) $(".work").addEventListener(kind, () => { busy = true; }, { passive: true });
+  for (const kind of ["pointerdown", "pointermove", "keydown", "wheel"]) $(".work").addEventListener(kind, event => { if (kind !== "pointermove" || event.buttons) busy = true; }, { passive: true });
   const { send, heard } = listened({ model, complain }), edits = corrections();
   const tell = message => send({ picture: shown?.id, ...message });
   const pending = new Map();
