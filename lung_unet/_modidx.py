@@ -594,6 +594,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'lung_unet.segmenter._durations': ('segmenter.html#_durations', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter._estimates': ('segmenter.html#_estimates', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter._leave_out': ('segmenter.html#_leave_out', 'lung_unet/segmenter.py'),
+                                     'lung_unet.segmenter._on_slices': ('segmenter.html#_on_slices', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter._probability': ('segmenter.html#_probability', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter._slice': ('segmenter.html#_slice', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter._slice_of': ('segmenter.html#_slice_of', 'lung_unet/segmenter.py'),

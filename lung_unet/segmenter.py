@@ -205,11 +205,11 @@ def _slice_of(scan:Scan, k:int)->Scan:
 BELOW = 5.0, 15.0   # mm under the lowest slice of a finding: what is solid here, and from here to the end of the lungs, is a dome
 SOLID = -200.0      # HU; denser is neither lung nor fat
 RIM = 15.0, 0.01    # mm around a dome, and the probability down to which what hangs together with it is its rim
-DOME = "{} finding(s) above the diaphragm were taken for its dome, because solid tissue goes on below: look there yourself."
+DOME = "{} finding(s) above the diaphragm, {}, were taken for its dome, because solid tissue goes on below: look there yourself."
 
-def _spare_domes(probability:np.ndarray, scan:Scan, lungs:np.ndarray, labels:np.ndarray)->int: # (slices, rows, cols), in place; labels: of what is marked; how many
+def _spare_domes(probability:np.ndarray, scan:Scan, lungs:np.ndarray, labels:np.ndarray)->list: # (slices, rows, cols), in place; labels: of what is marked; their boxes
     "Set the probability of what goes on below the lungs, and of its rim, to zero."
-    count = 0
+    domes = []
     lowest, highest = np.flatnonzero(lungs.any((1, 2)))[[0, -1]] if lungs.any() else (0, 0)
     for k, box in enumerate(ndimage.find_objects(labels), 1):
         piece = labels[box] == k
@@ -220,13 +220,17 @@ def _spare_domes(probability:np.ndarray, scan:Scan, lungs:np.ndarray, labels:np.
             wide = tuple(slice(max(s.start - round(RIM[0] / mm), 0), s.stop + round(RIM[0] / mm)) for s, mm in zip(box, scan.spacing))
             free = (probability[wide] >= RIM[1]) & np.isin(labels[wide], (0, k))   # other findings stay
             probability[wide][ndimage.binary_propagation(labels[wide] == k, np.ones((3, 3, 3)), free)] = 0
-            count += 1
-    return count
+            domes.append(box)
+    return domes
+
+def _on_slices(boxes:list)->str: # of slices of an array
+    "Where to look, counted from the feet and from one, as the page counts."
+    return "on slice(s) " + ", ".join(dict.fromkeys(f"{on.start + 1}" if on.stop - on.start == 1 else f"{on.start + 1} to {on.stop}" for on, *_ in boxes))
 
 # %% ../nbs/31_segmenter.ipynb #8095a25c
 TALL = 3.0     # mm along the body, the least that a finding measures
 SINGLE = 5.0   # mm from slice to slice; further apart, one slice is enough for a finding
-FLAT = "{} mark(s) on too few slices to be told from a vessel are kept just below the model's threshold of {:.2f}: a lower one shows them."
+FLAT = "{} mark(s) on too few slices to be told from a vessel, {}, are kept just below the model's threshold of {:.2f}: a lower one shows them."
 
 def least_slices(scan:Scan, # a volume with a spacing
                 )->int: # of a finding
@@ -234,23 +238,23 @@ def least_slices(scan:Scan, # a volume with a spacing
     step = round(scan.spacing[0], 2)   # oblique slices 5 mm apart may come out at 5.0000001
     return min(max(int(np.ceil(TALL / step)), 2 if step <= SINGLE else 1), len(scan.pixels))
 
-def _doubt_flat(probability:np.ndarray, scan:Scan, labels:np.ndarray, threshold:float)->int: # (slices, rows, cols), in place; labels: of what is marked; how many would have been reported
+def _doubt_flat(probability:np.ndarray, scan:Scan, labels:np.ndarray, threshold:float)->list: # (slices, rows, cols), in place; labels: of what is marked; the boxes of those that would have been reported
     "Lower the probability of what is too small or on too few slices for a finding to just below the threshold."
-    slices, voxels, just_below, count = least_slices(scan), least_voxels(scan), np.nextafter(np.float32(threshold), np.float32(0)), 0
+    slices, voxels, just_below, flats = least_slices(scan), least_voxels(scan), np.nextafter(np.float32(threshold), np.float32(0)), []
     for k, box in enumerate(ndimage.find_objects(labels), 1):
         piece = labels[box] == k
         small, flat = piece.sum() < voxels, box[0].stop - box[0].start < slices
         if not (small or flat): continue
-        count += not small and (probability[box][piece] >= threshold).any()   # and no dome
+        if not small and (probability[box][piece] >= threshold).any(): flats.append(box)   # and no dome
         np.minimum(probability[box], just_below, out=probability[box], where=piece)
-    return int(count)
+    return flats
 
 def _leave_out(probability:np.ndarray, scan:Scan, lungs:np.ndarray, threshold:float)->list: # (slices, rows, cols), in place; sentences
     "Domes, and what is too flat for a finding."
     labels = components(probability >= threshold)[0]
-    domes = _spare_domes(probability, scan, lungs, labels) if scan.unit == "HU" else 0
+    domes = _spare_domes(probability, scan, lungs, labels) if scan.unit == "HU" else []
     flat = _doubt_flat(probability, scan, labels, threshold)
-    return [*([DOME.format(domes)] if domes else []), *([FLAT.format(flat, threshold)] if flat else [])]
+    return [sentence.format(len(boxes), _on_slices(boxes), threshold) for sentence, boxes in ((DOME, domes), (FLAT, flat)) if boxes]
 
 # %% ../nbs/31_segmenter.ipynb #48420fa1
 def in_order(function, items, threads:int): # yields function(item), in the order of the items
