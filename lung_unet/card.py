@@ -42,6 +42,7 @@ def replacing(path:Path): # yields the path of a temporary file beside it
     part = path.with_name("part-" + path.name)   # so that the ending stays what it is
     try:
         yield part
+        with open(part, "r+b") as f: os.fsync(f.fileno())   # or a power cut could leave an empty file in its place
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)   # where the disk is full, half a file must not keep it full
 

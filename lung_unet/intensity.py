@@ -56,11 +56,8 @@ def _outside(gray8:np.ndarray # uint8 (rows, cols)
     "The darkest pixels that are connected with the picture's border."
     dark, _ = cv2.threshold(gray8, 0, 255, cv2.THRESH_OTSU)
     dark, _ = cv2.threshold(gray8[gray8 <= dark], 0, 255, cv2.THRESH_OTSU)
-    _, label = cv2.connectedComponents((gray8 <= dark).astype(np.uint8), connectivity=4)
-    at_border = np.zeros(label.max() + 1, bool)
-    at_border[_border(label)] = True
-    at_border[0] = False   # label 0 is everything bright
-    return at_border[label]
+    _, labels = cv2.connectedComponents((gray8 <= dark).astype(np.uint8), connectivity=4)
+    return np.isin(labels, _border(labels)) & (labels > 0)   # label 0 is everything bright
 
 # %% ../nbs/02_intensity.ipynb #7438cea3
 def _to_8_bits(gray, low, high): return (np.clip((gray - low) / (high - low), 0, 1) * 255 + .5).astype(np.uint8)

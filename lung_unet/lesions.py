@@ -134,11 +134,11 @@ def find_lesions(mask:np.ndarray,                  # (rows, cols), bool
         raise ScanError(f"A mask of shape {mask.shape} and a probability of shape {np.shape(probability)} do not belong to one slice: "
                         "pass two arrays of the same (rows, cols).")
     labels = lesion_labels(mask, min_pixels)
-    return [_measure(id, labels == id, box, probability, spacing, hu, 1 if spacing else estimate) for id, box in enumerate(ndimage.find_objects(labels), 1)]
+    return [_measure(id, labels, box, probability, spacing, hu, 1 if spacing else estimate) for id, box in enumerate(ndimage.find_objects(labels), 1)]
 
-def _measure(id, mask, box, probability, spacing, hu, mm):
+def _measure(id, labels, box, probability, spacing, hu, mm):
     "One Lesion from the labelled mask and its bounding slices; mm: how many a unit of its lengths has, None where unknown."
-    inside = mask[box]
+    inside = labels[box] == id
     top, left, bottom, right = (n for edge in ("start", "stop") for n in (getattr(box[0], edge), getattr(box[1], edge)))
     area = int(inside.sum())
     longest, perpendicular = _lengths(diameters(inside, spacing or (1.0, 1.0)))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from .intensity import CROP_SIDE
+from .intensity import CROP_SIDE, _border
 
 # %% ../nbs/04_lungs.ipynb #0ed040cd
 SIDE = 320       # px, the longest side of the copy that is measured
@@ -37,7 +37,7 @@ def _components(mask:np.ndarray)->tuple: # labels (rows, cols), areas in px, whi
     "4-connected components."
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     touching = np.zeros(count, bool)
-    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]): touching[side] = True
+    touching[_border(labels)] = True
     touching[0] = False
     return labels, stats[:, cv2.CC_STAT_AREA], touching
 

@@ -140,10 +140,10 @@ def _mirror(points):
     "The same on the other side."
     return np.array(points) * (-1, 1)
 
-def _smooth(points, n=240):
-    "A smooth closed curve through the corners: (n, 2)."
+def _smooth(points):
+    "A smooth closed curve through the corners: (240, 2)."
     closed = np.vstack([points, points[:1]])
-    return CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")(np.linspace(0, len(points), n, endpoint=False))
+    return CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")(np.linspace(0, len(points), 240, endpoint=False))
 
 def _ellipse(x, y, rx, ry, angle=0.0, wave=lambda t: 0.0):
     "An ellipse with its angle in degrees, its radius modulated by a wave: (64, 2)."
@@ -218,10 +218,10 @@ class _Canvas:
         "Lay a tissue over the picture where `cover` says."
         self.hu += (hu - self.hu) * cover
 
-    def soften(self, cover, mm, level=0.5, slope=2.0):
+    def soften(self, cover, mm, level=0.5):
         "A cover with its corners rounded over some mm; a `level` above a half also shrinks it."
         sigma = mm / self.spacing
-        return np.clip((cv2.GaussianBlur(cover, (0, 0), sigma) - level) * slope * sigma + 0.5, 0, 1)
+        return np.clip((cv2.GaussianBlur(cover, (0, 0), sigma) - level) * 2 * sigma + 0.5, 0, 1)
 
 # %% ../nbs/05_phantom.ipynb #47eb6817
 def _grain(rng, size, amplitude):
@@ -382,7 +382,7 @@ def _unit(v):
     "Vectors of length one."
     return v / (np.linalg.norm(v, axis=1, keepdims=True) + 1e-9)
 
-def _tree(rng, root, ways, smallest=0.38):
+def _tree(rng, root, ways):
     "A branching tree from `root` (x, y, z mm): starts (n, 3), ends (n, 3), radii (n,) of its pieces."
     way, at = _unit(ways), np.repeat(root[None], len(ways), 0)
     r, length = rng.uniform(2.4, 3.9, len(way)), rng.uniform(14, 34, len(way))
@@ -402,7 +402,7 @@ def _tree(rng, root, ways, smallest=0.38):
         at, r = np.concatenate([at, at]), np.concatenate([r * big, r * small])
         r = np.minimum(r, 0.35 + 3.5 * np.exp(-np.linalg.norm(at - root, axis=1) / 38))
         length = (6.5 + 6 * r) * rng.uniform(0.6, 1.4, len(r))
-        keep = r > smallest
+        keep = r > 0.38
         at, way, r, length = at[keep], way[keep], r[keep], length[keep]
     return [np.concatenate(v) for v in zip(*pieces)]
 

@@ -38,7 +38,7 @@ from PIL import Image
 from .engine import load_engine
 from .results import DISCLAIMER, Segmentation, belongs_to_result, plain, safe_name
 from .scan import ENDINGS, ScanError, as_path, read_scan, scan_name
-from .segmenter import Segmenter
+from .segmenter import Segmenter, _threshold
 from .series import Series, _find, _head, _kind, _slices, find_series, is_series, read_series
 
 # %% ../nbs/40_screening.ipynb #7657c32e
@@ -536,12 +536,10 @@ class Summary:
 
 JOURNAL = "journal.jsonl"
 
-def _check(root, out, threshold):
+def _check(root, out):
     "Refuse what cannot work, before anything is written."
     for name in ("distributed", "pyarrow"):
         if not find_spec(name): raise ScanError(f"Screening needs {name}, which is not installed: pip install 'lung_unet[screen]'.")
-    if threshold is not None and not 0 < threshold < 1:
-        raise ScanError(f"The threshold is {threshold} and must lie between 0 and 1: it is the probability from which a pixel is marked.")
     if not root.is_dir(): raise ScanError("The archive to screen is no folder, so nothing was done: name the folder that holds the scans.")
     if out == root: raise ScanError("The results would lie among the scans and be taken for some: choose an --out other than the archive itself.")
     if out.exists() and (not out.is_dir() or any(out.iterdir()) and not (out / JOURNAL).exists()):
@@ -597,9 +595,9 @@ def screen(root:str|os.PathLike, # archive, looked through to the bottom
           )->Summary:
     "Segment every scan below a folder, once."
     root, out = as_path(root).resolve(), as_path(out).resolve()
-    _check(root, out, threshold)
+    _check(root, out)
     card = load_engine(model, threads=1).card   # what is wrong with the model is said here, before any worker is started
-    options = Options(out, Path(model).resolve() if model else None, threshold or card.threshold, seg, bool(key))
+    options = Options(out, Path(model).resolve() if model else None, _threshold(threshold, card), seg, bool(key))
     settings = {"archive": _digest(str(root), key), "model": card.sha256, "threshold": options.threshold, "seg": seg, "deidentify": options.deidentify}
     with Journal(out / JOURNAL, settings) as journal:
         found = _Found(root, out, key, journal)

@@ -56,6 +56,12 @@ def _estimates(scan, calibration, estimate)->list:
     return said
 
 # %% ../nbs/31_segmenter.ipynb #36134d35
+def _threshold(given:float|None, card)->float:
+    "The threshold asked for; where none is, the model's own."
+    if given is None: return card.threshold
+    if not (isinstance(given, Real) and 0 < given < 1): raise ScanError(f"The threshold is {str(given)[:40]} and must lie between 0 and 1: it is the probability from which a pixel is marked.")
+    return float(given)
+
 class Segmenter:
     "Finds suspected nodules and masses in CT; make one with `Segmenter.load()` and use it many times."
     def __init__(self, engine): self.engine, self.card = engine, engine.card
@@ -80,7 +86,7 @@ class Segmenter:
         progress=lambda done: None, # called with the share of a volume that is done, 0..1
         )->Segmentation:
         "The probability, mask, findings and warnings of one picture or one CT; `ScanError` where it cannot be read."
-        times, threshold = {"start": time.perf_counter()}, self._threshold(threshold)
+        times, threshold = {"start": time.perf_counter()}, _threshold(threshold, self.card)
         whole = is_series(x)
         scan = read_series(x, series=series, spacing=spacing) if whole else _with_spacing(read_scan(x), spacing)
         if series not in (None, scan.source.get("series_instance_uid")): raise ScanError("This input does not belong to the series that was asked for, so it was left alone: leave the series out, or name a study that holds it.")
@@ -88,11 +94,6 @@ class Segmenter:
         found = _volume(self.engine.many, scan, progress) if whole else _slice(self.engine, scan)
         times["predict"] = time.perf_counter()
         return Segmentation(scan=scan, threshold=threshold, model=self._model(), timings=_durations(times), **found)
-
-    def _threshold(self, given:float|None)->float:
-        if given is None: return self.card.threshold
-        if not (isinstance(given, Real) and 0 < given < 1): raise ScanError(f"The threshold is {str(given)[:40]} and must lie between 0 and 1: it is the probability from which a pixel is marked.")
-        return float(given)
 
     def _model(self)->str:
         "Name and first digits of the fingerprint: what a result was made with."

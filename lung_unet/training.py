@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['ALLOWED', 'FIRST', 'SECOND', 'THIRD', 'FOURTH', 'FIFTH', 'SIXTH', 'RUNS', 'BLENDS', 'SHIPS', 'AVERAGE_EVERY', 'LONG',
-           'START', 'Recipe', 'native_precision', 'learning_rate', 'predict_case', 'validate', 'pick_cases',
-           'write_atomically', 'average', 'State', 'save_checkpoint', 'load_checkpoint', 'network', 'export_model',
-           'blend', 'sharing', 'own_part', 'FusedNormalization', 'quick', 'use_xla', 'build', 'Log', 'read_log',
-           'show_curve', 'train']
+           'START', 'Recipe', 'native_precision', 'learning_rate', 'predict_case', 'validate', 'pick_cases', 'average',
+           'State', 'save_checkpoint', 'load_checkpoint', 'network', 'export_model', 'blend', 'sharing', 'own_part',
+           'FusedNormalization', 'quick', 'use_xla', 'build', 'Log', 'read_log', 'show_curve', 'train']
 
 # %% ../nbs/24_training.ipynb #7134c0e5
-import csv, io, json, os, sys, tempfile, time
+import csv, json, sys, tempfile, time
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -150,18 +149,6 @@ def pick_cases(pairs:list, most:int, seed:int)->list: # pairs
     turns = [p for row in range(max(map(len, by_source.values()), default=0)) for group in by_source.values() for p in group[row:row+1]]
     return turns[:most]
 
-# %% ../nbs/24_training.ipynb #cf5d5156
-def write_atomically(path:Path, write)->None: # write: called with an open binary file
-    "Write a file whole or not at all."
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as f:
-            write(f)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)  # where the disk is full, half a file must not keep it full
-
 # %% ../nbs/24_training.ipynb #fd2bca1b
 AVERAGE_EVERY = 20  # steps; copying five million weights is a good part of a step's work
 
@@ -184,7 +171,7 @@ def save_checkpoint(path:Path, state:State)->None:
     groups = dict(weights=state.model.get_weights(), ema=state.ema, optimizer=[np.asarray(keras.ops.convert_to_numpy(v)) for v in state.model.optimizer.variables])
     arrays = {f"{name}_{i:03d}": a for name, group in groups.items() for i, a in enumerate(group)}
     numbers = {name: getattr(state, name) for name in ("step", "best", "losses", "seconds")}
-    write_atomically(path, lambda f: np.savez(f, **numbers, **arrays))
+    with replacing(path) as part, open(part, "wb") as f: np.savez(f, **numbers, **arrays)
 
 def load_checkpoint(path:Path, recipe:Recipe)->State:
     "Where a run was."
@@ -282,11 +269,10 @@ class Log:
 
     def __call__(self, row:dict)->None:
         self.rows.append(row)
-        text = io.StringIO()
-        table = csv.DictWriter(text, list(dict.fromkeys(name for r in self.rows for name in r)), lineterminator="\n")   # a source's name may hold a comma
-        table.writeheader()
-        table.writerows(self.rows)
-        write_atomically(self.path, lambda f: f.write(text.getvalue().encode()))
+        with replacing(self.path) as part, open(part, "w", newline="", encoding="utf-8") as f:
+            table = csv.DictWriter(f, list(dict.fromkeys(name for r in self.rows for name in r)), lineterminator="\n")   # a source's name may hold a comma
+            table.writeheader()
+            table.writerows(self.rows)
         for name, value in row.items(): self.board.add_scalar(name, value, row["step"])
         self.board.flush()
         if "ipykernel" in sys.modules and len(self.rows) > 1: show_curve(self.rows)   # one point is no curve
@@ -355,9 +341,10 @@ START = "start.sha256"   # fingerprint of the model that a run started from
 def _claim(out:Path, recipe:Recipe, split:dict, init:Path|None=None)->dict: # name -> bytes of the recipe's and the split's file
     "Write down to which recipe, which split and which start a folder belongs."
     with replacing(out/"split.csv") as part: save_split(split, part)
-    if init: write_atomically(out/START, lambda f: f.write(sha256(init).encode()))
+    if init:
+        with replacing(out/START) as part: part.write_text(sha256(init), encoding="utf-8")
     elif not (out/"checkpoint.npz").is_file(): (out/START).unlink(missing_ok=True)   # of a call that came to nothing
-    write_atomically(out/"recipe.json", lambda f: f.write(json.dumps(asdict(recipe), indent=1, default=np.generic.item).encode()))
+    with replacing(out/"recipe.json") as part: part.write_text(json.dumps(asdict(recipe), indent=1, default=np.generic.item), encoding="utf-8")
     return {name: (out/name).read_bytes() for name in ("recipe.json", "split.csv")}
 
 def _start(out:Path, recipe:Recipe, init:Path|None)->State:

@@ -33,35 +33,24 @@ def child(data, out, place, nth):
     from lung_unet import training
     from lung_unet.pairs import find_pairs
     tf.config.experimental.enable_op_determinism()
-    if place: die_in(training, place, nth)
+    if place: die_in(place, nth)
     pairs = find_pairs(data)
     print("ready", flush=True)
     training.train(pairs, training.Recipe(**RECIPE), out, quiet=True)
     print("complete", flush=True)
 
-def die_in(training, place, nth):
+def die_in(place, nth):
     "Let the process kill itself when half of a file is written."
-    atomically, save, count = training.write_atomically, training.keras.Model.save, [0]
+    replace, count = os.replace, [0]
 
-    def now(path):
-        count[0] += path.name.endswith(place)
-        return count[0] == nth
+    def half(part, path):
+        count[0] += Path(path).name == place
+        if count[0] == nth:
+            os.truncate(part, os.stat(part).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(part, path)
 
-    def half(path):
-        os.truncate(path, path.stat().st_size // 2)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def written(path, write):
-        if not now(path): return atomically(path, write)
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as f: write(f)
-        half(part)
-
-    def saved(model, path, *args, **kwargs):
-        save(model, path, *args, **kwargs)
-        if now(Path(path)): half(Path(path))
-
-    training.write_atomically, training.keras.Model.save = written, saved
+    os.replace = half
 
 
 # --- the parent

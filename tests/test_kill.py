@@ -29,7 +29,7 @@ def test_killed_between_two_steps_and_in_a_write_it_goes_on(data, undisturbed, t
     truth, _ = undisturbed
     ends = [kill.killed_once_there_is(tmp_path / "run" / "checkpoint.npz", data, tmp_path / "run"), kill.finished(kill.start(data, tmp_path / "run", "checkpoint.npz", 2))]
     kill.check_files(tmp_path / "run")
-    assert ends == [False, False] and any(p.name.endswith(".part") for p in (tmp_path / "run").iterdir())   # it really was in the middle
+    assert ends == [False, False] and any(p.name == "part-checkpoint.npz" for p in (tmp_path / "run").iterdir())   # it really was in the middle
     assert kill.finished(kill.start(data, tmp_path / "run"))
     assert kill.largest_difference(truth, kill.weights(tmp_path / "run")) == 0
     assert not any("part" in p.name for p in (tmp_path / "run").iterdir())
@@ -64,7 +64,7 @@ def test_a_full_disk_is_explained_and_costs_nothing(data, tmp_path, capsys, monk
 
     def nearly_full(path, mode="r", *args, **kwargs):
         file = real(path, mode, *args, **kwargs)
-        if str(path).endswith("checkpoint.npz.part"):
+        if str(path).endswith("part-checkpoint.npz"):
             checkpoints.append(path)
             if len(checkpoints) == 3: return FullDisk(file, 40_000)
         return file
