@@ -638,6 +638,7 @@ CSS_WORK = r"""
 @container (max-width:580px) { .lu .views, .lu aside { grid-template-columns:minmax(0, 1fr); }
   .lu .work.volume .views { grid-template-columns:1fr 1fr; grid-template-areas:"axial axial" "coronal sagittal"; }
   .lu table { font-size:13px; } .lu td small { white-space:normal; } .lu td button { padding:0 6px; } }
+@container (max-width:400px) { .lu td.what { white-space:normal; } }
 """
 
 # %% ../nbs/50_widget.ipynb #262323d6

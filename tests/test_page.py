@@ -365,8 +365,15 @@ def test_a_whole_ct(visit, tmp_path):
     at_slice(page, "my study", 16)
     page.locator("tbody tr").first.click()
     at_slice(page, "my study", first)
+    page.locator("canvas[data-plane=coronal]").click(position={"x": 5, "y": 40})   # far from it
+    for _ in range(5): page.click("[data-zoom=in]")
+    page.click("[data-step='1']")
+    at_slice(page, "my study", first if len(expected.lesions) == 1 else expected.lesions[1].key_slice + 1)
+    page.wait_for_function(f"() => ({ORANGE})(document.querySelector('canvas.found')) > 50")   # in sight however near one looks
+    page.click("[data-zoom=fit]")
     page.click("text=strict")
     page.wait_for_selector(".levels button:has-text('strict')[aria-pressed=true]")
+    assert "was measured at 0.35" in page.inner_text(".sizes")
     page.click("text=balanced")
     page.wait_for_selector(".levels button:has-text('balanced')[aria-pressed=true]")
     with page.expect_download() as download:
@@ -379,6 +386,9 @@ def test_a_whole_ct(visit, tmp_path):
     page.set_input_files(".lu .files", paths[4:8])
     page.wait_for_selector("figcaption.where:has-text('IM, slice ')", timeout=120_000)
     assert page.locator(".strip button").count() == 2 and page.locator(".error").is_hidden()
+    page.wait_for_selector("tbody tr")
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.wait_for_function("() => { const box = document.querySelector('.lu .scroll'); return box.scrollWidth === box.clientWidth; }")   # the last button of a row, too
 
 
 @needs_browser
