@@ -675,6 +675,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.series._meta_header': ('series.html#_meta_header', 'lung_unet/series.py'),
                                   'lung_unet.series._no_volume': ('series.html#_no_volume', 'lung_unet/series.py'),
                                   'lung_unet.series._normal_axes': ('series.html#_normal_axes', 'lung_unet/series.py'),
+                                  'lung_unet.series._nrrd_mm': ('series.html#_nrrd_mm', 'lung_unet/series.py'),
                                   'lung_unet.series._of_one_file': ('series.html#_of_one_file', 'lung_unet/series.py'),
                                   'lung_unet.series._one_acquisition': ('series.html#_one_acquisition', 'lung_unet/series.py'),
                                   'lung_unet.series._one_for_all': ('series.html#_one_for_all', 'lung_unet/series.py'),
