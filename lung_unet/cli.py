@@ -337,7 +337,7 @@ def evaluate(args):
     found = _find_pairs(args.data, whole=True)
     pairs = _unseen(found, args.model)
     result = evaluate(segmenter, pairs, quiet=not sys.stderr.isatty())
-    failed = [(path, f"{what}, so the pair was not scored: mend it or take it out.") for path, what in found.unusable] + result.failed
+    failed = [(path, f"{what}, so the pair was not scored: mend it or take it out.") for path, what in found.unusable] + [(pair.image, why) for pair, why in result.failed]
     for path, why in failed:
         _say(path, why)
     if not (result.pictures or result.scans):

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from .card import replacing
 from .intensity import calibrate, to_hu
 from .lungs import lung_field
-from .lesions import MIN_PIXELS, MIN_VOLUME, _key_slice, components, diameters, least_voxels, voxel_steps
+from .lesions import MIN_PIXELS, MIN_VOLUME, _key_slice, _lengths, components, diameters, least_voxels, voxel_steps
 from .metrics import MIN_IOU, Froc, bootstrap, brier, case_metrics, dice, expected_calibration_error, froc, lesion_matches, lesion_overlaps, reliability, sensitivity_at, sensitivity_interval
 from .outlines import read_outline
 from .overlay import LEGEND, compare, contact_sheet
@@ -51,7 +51,7 @@ def score_lesions(seg, pair)->list: # one row a true lesion
     best = lesion_overlaps(np.asarray(seg.mask), true, MIN_PIXELS).max(0, initial=0)
     spacing, rows = measured(pair), []
     for k, (size, overlap) in enumerate(zip(sizes, best), 1):
-        longest = np.hypot(*np.diff(diameters(labels == k, spacing or (1.0, 1.0))[0], axis=0)[0])
+        longest, _ = _lengths(diameters(labels == k, spacing or (1.0, 1.0)))
         rows.append(dict(file=pair.image.name, patient=pair.patient, source=pair.source, pixels=int(size), longest=float(longest), unit="mm" if spacing else "px",
                          readers=float(share[labels == k].max() * 4) if pair.votes else float("nan"), iou=float(overlap), hit=bool(overlap >= MIN_IOU)))
     return rows
@@ -87,7 +87,7 @@ def _voxel_mm3(scan)->float:
 def _longest(lesion:np.ndarray, scan)->dict:
     "The longest diameter on the slice where a lesion is largest."
     box, = ndimage.find_objects(lesion.astype(np.uint8))
-    return dict(longest=float(np.hypot(*np.diff(diameters(_key_slice(lesion[box])[1], scan.spacing[1:])[0], axis=0)[0])), unit="mm")
+    return dict(longest=float(_lengths(diameters(_key_slice(lesion[box])[1], scan.spacing[1:]))[0]), unit="mm")
 
 # %% ../nbs/32_evaluation.ipynb #a8f7a510
 def check_folder(out:Path)->None:
@@ -112,7 +112,7 @@ class Evaluation:
     summary: dict   # source -> numbers with 95 % intervals
     curves: dict    # source -> Froc
     calibration: dict   # source -> Reliability
-    failed: list    # (picture, sentence) of those that could not be read
+    failed: list    # (pair, sentence) of those that could not be read
 
     def save(self, out:str|Path, cases:Image.Image=None # from `sheet`, such as that of the worst
         )->None:
@@ -140,7 +140,7 @@ def evaluate(segmenter, # a Segmenter, or anything whose `segment(path)` gives `
             seg = segmenter.segment(pair.image)
             if is_series(pair.image): (scan, found), row = score_volume(seg, pair), None
             else: row, found, kept = score(seg, pair), score_lesions(seg, pair), _kept(seg.probability, pair, rng)
-        except ScanError as e: failed.append((pair.image, str(e))); continue
+        except ScanError as e: failed.append((pair, str(e))); continue
         lesions.extend(found)
         if row is None: scans.append(scan)
         else: rows.append(row); maps.append(kept)
@@ -271,8 +271,8 @@ def by_size(lesions:list, # rows of `score_lesions`
 def worst(evaluation:Evaluation, pairs:list, # those that were evaluated, in their order
     most:int=10)->list: # pairs
     "The pictures with a tumour on which it did worst, one of each patient first: what was missed altogether before what was found badly, the largest first."
-    unread = {path for path, _ in evaluation.failed}
-    scored = zip(evaluation.pictures, (p for p in pairs if p.image not in unread and not is_series(p.image)), strict=True)   # names may repeat, the order does not
+    unread = {pair for pair, _ in evaluation.failed}
+    scored = zip(evaluation.pictures, (p for p in pairs if p not in unread and not is_series(p.image)), strict=True)   # names and pictures may repeat, the order does not
     bad = sorted(((r, p) for r, p in scored if r["true_pixels"]), key=lambda rp: (rp[0]["dice"] > 0.1, -rp[0]["true_pixels"]))
     first = {id(p) for p in {p.patient: p for _, p in reversed(bad)}.values()}   # one picture of each patient before anybody's second
     return sorted((p for _, p in bad), key=lambda p: id(p) not in first)[:most]

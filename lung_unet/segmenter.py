@@ -181,6 +181,7 @@ def _box_around(region:np.ndarray, margin)->tuple: # slices of rows and cols; ma
 def _probability(engine, hu, chest, spacing, ways)->np.ndarray: # float32, (rows, cols); ways: from `looks`
     "The network's answer in the lungs and their borders, zero elsewhere; in all of a picture that shows no lung, or of a crop, which is shown with air around it."
     region = lung_region(chest, spacing) if lung_share(chest) > 0 else np.ones(hu.shape, bool)
+    if not region.any(): return np.zeros(hu.shape, np.float32)   # a slice of a CT without a body, such as padding, which has its lungs from its neighbours
     box, probability = _box_around(region, CONTEXT / np.array(spacing)), np.zeros(hu.shape, np.float32)
     around = AIR_AROUND if np.isnan(lung_share(chest)) else 0
     x = np.pad(calm(to_input(resample(hu[box], spacing, engine.card.spacing_mm), engine.card.hu_range)), around)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TOWARDS', 'MAX_RATIO', 'MAX_OBLIQUE', 'MAX_TILT', 'MAX_VOXELS', 'MAX_FILE', 'ONE_SLICE', 'WAYS', 'TAGS', 'DICOMDIR',
            'ABOUT_PICTURES', 'TOLERANCE', 'ROUNDING', 'SAME_PLACE', 'STRAYS', 'FEW', 'MAX_MEMBERS', 'MAX_UNPACKED',
-           'MAX_PACKING', 'NESTED', 'VOLUMES', 'UNPLACED', 'SPACES', 'MET', 'to_stored', 'stored_affine',
-           'write_series', 'Series', 'find_series', 'read_series', 'is_series']
+           'MAX_PACKING', 'NESTED', 'VOLUMES', 'UNPLACED', 'SPACES', 'LENGTHS', 'STRANGE', 'MET', 'to_stored',
+           'stored_affine', 'write_series', 'Series', 'find_series', 'read_series', 'is_series']
 
 # %% ../nbs/01_series.ipynb #d944df25
 import gzip
@@ -619,7 +619,7 @@ def _from_found(chosen, doubts=()):
         bent = (f"The series is {'coronal' if order[1] == 0 else 'sagittal'}; axial slices were made of it.", *bent)
     correction, unit, odd = _correction(slices)
     pixels = np.empty(shape, np.float32)
-    convert = (lambda s, v: _hounsfield(s, v, correction)) if unit == "HU" else (lambda s, v: v * correction[0])
+    convert = (lambda s, v: _hounsfield(s, v, correction)) if unit == "HU" else (lambda s, v: v * correction[0] + correction[1])
     headers, sha256 = _decode_into(_as_stored(pixels, order, flips), slices, convert)
     source = {key: value for key, value in _provenance(headers[0]).items() if key not in ("sop_instance_uid", "position")} | {
         "sha256": sha256, "stored_axes": {"order": order, "flips": flips}}
@@ -760,6 +760,14 @@ def _form(get, mm):
 SPACES = {"left-posterior-superior": (1, 1, 1), "lps": (1, 1, 1), "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1),
           "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1)}   # what turns them into LPS
 
+LENGTHS = {"": 1.0, "mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001}   # mm; without a unit, millimetres are meant, as in NIfTI
+STRANGE = "The file gives its distances in a unit that is not known, so sizes in mm are unknown: pass the spacing if you know it."
+
+def _nrrd_mm(header):
+    "How many mm the unit of an NRRD header has along each axis, or None where a unit is not known."
+    mm = [LENGTHS.get(unit.lower()) for unit in (header.get("space units") or header.get("units") or [""] * 3)[:3]]
+    return None if None in mm else np.array(mm)
+
 def _from_nrrd(data):
     "The bytes of an NRRD file with its numbers in it -> _Grid."
     import nrrd
@@ -773,12 +781,15 @@ def _from_nrrd(data):
     nothing = header | {"sizes": np.zeros(3, int), "dimension": 3, "encoding": "raw"}
     dtype = nrrd.read_data(nothing, io.BytesIO()).dtype
     data = stream.read() if header["encoding"] == "raw" else _unpacked(stream, math.prod(shape) * dtype.itemsize)
-    sign, directions = SPACES.get(str(header.get("space")).lower()), header.get("space directions")
-    affine = np.eye(4)
-    affine[:3, :3] = np.diag(sign or (1, 1, 1)) @ (np.diag(header.get("spacings", (1, 1, 1))) if directions is None else np.array(directions).T)
-    affine[:3, 3] = np.multiply(sign or (1, 1, 1), header.get("space origin", (0, 0, 0)))
-    placed, sized = sign and directions is not None, directions is not None or "spacings" in header
-    return _Grid(_block(data, 0, dtype, shape), affine, source={"format": "NRRD"}, warnings=() if placed else (UNPLACED,), sized=sized)
+    sign, directions, mm = SPACES.get(str(header.get("space")).lower()), header.get("space directions"), _nrrd_mm(header)
+    to_lps, affine = np.array(sign or (1, 1, 1)) * (1 if mm is None else mm), np.eye(4)
+    affine[:3, :3] = np.diag(to_lps) @ (np.diag(header.get("spacings", (1, 1, 1))) if directions is None else np.array(directions).T)
+    affine[:3, 3] = to_lps * header.get("space origin", (0, 0, 0))
+    if mm is None:
+        affine[:3] = np.c_[affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0), np.zeros(3)]   # directions alone
+    placed, sized = sign and directions is not None, mm is not None and (directions is not None or "spacings" in header)
+    doubts = (() if placed else (UNPLACED,)) + (() if mm is not None else (STRANGE,))
+    return _Grid(_block(data, 0, dtype, shape), affine, source={"format": "NRRD"}, warnings=doubts, sized=sized)
 
 # %% ../nbs/01_series.ipynb #3d8704f2
 MET = {"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4",

@@ -16,7 +16,7 @@ from PIL import Image
 
 from .batches import Case
 from .intensity import HU_RANGE, calibrate, to_hu, to_input
-from .lesions import diameters
+from .lesions import _lengths, diameters
 from .lungs import body, lung_field
 from .pairs import Pair, Pairs, scan_of, truth
 from .scan import read_scan
@@ -106,7 +106,7 @@ def _longest(points:np.ndarray, # (n, 2), pixels
     "The longest diameter of what was drawn."
     drawn = np.zeros(points.max(0) + 1, bool)
     drawn[tuple(points.T)] = True
-    return float(np.hypot(*np.diff(diameters(drawn, (mm, mm))[0], axis=0)[0]))
+    return float(_lengths(diameters(drawn, (mm, mm)))[0])
 
 def _with_mass(case:Case, lungs, rng)->Case:
     "The case with one mass of `MASS_MM`; as it was where none of 30 tries gives one."

@@ -96,7 +96,7 @@ def test_evaluate_from_the_shell(phantom, tmp_path, capsys):
     (data / "P4" / "2020" / "mask.nii.gz").write_bytes(nifti(marks[1:], replace(place[4], pixels=place[4].pixels[1:])))
     assert main(["evaluate", str(data), "--out", str(tmp_path / "out")]) == 1
     said, scans, patients = capsys.readouterr(), rows(tmp_path / "out" / "scans.csv"), rows(tmp_path / "out" / "patients.csv")
-    assert said.err.count("\n") == 1 and "does not lie on the voxels" in said.err
+    assert said.err.count("\n") == 1 and said.err.startswith(f"lung-unet: {data / 'P4' / '2020' / 'ct'}: ") and "does not lie on the voxels" in said.err
     assert [r["patient"] for r in scans] == [r["patient"] for r in patients] == ["P1", "P2", "P3"]
     seg = Segmenter.load().segment(data / "P1" / "2020" / "ct")
     expected = 2 * (seg.mask & phantom.mask).sum() / (seg.mask.sum() + phantom.mask.sum())
