@@ -824,6 +824,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                   'lung_unet.widget._about': ('widget.html#_about', 'lung_unet/widget.py'),
                                   'lung_unet.widget._check_size': ('widget.html#_check_size', 'lung_unet/widget.py'),
                                   'lung_unet.widget._gray': ('widget.html#_gray', 'lung_unet/widget.py'),
+                                  'lung_unet.widget._images': ('widget.html#_images', 'lung_unet/widget.py'),
                                   'lung_unet.widget._is_slice': ('widget.html#_is_slice', 'lung_unet/widget.py'),
                                   'lung_unet.widget._key': ('widget.html#_key', 'lung_unet/widget.py'),
                                   'lung_unet.widget._row': ('widget.html#_row', 'lung_unet/widget.py'),

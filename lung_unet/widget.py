@@ -47,7 +47,7 @@ from .lesions import RATED, components
 from .results import _encoded, corrected, files_of, safe_name
 from .scan import ScanError, bundled, read_scan, scan_name, sniff
 from .segmenter import Segmenter
-from .series import find_series, is_series, read_series
+from .series import _text, find_series, is_series, read_series
 
 # %% ../nbs/50_widget.ipynb #dd9fe305
 @dataclass(eq=False)
@@ -212,7 +212,7 @@ def picture_message(reading)->tuple: # (message, buffers)
     if reading.study: message |= {"series": list(map(in_words, reading.study.series)), "chosen": reading.series}
     if not seg.is_volume: return message, [_gray(seg.scan.pixels, seg.scan.unit), (seg.probability * 255 + 0.5).astype(np.uint8).tobytes()]
     start = _key(seg.lesions[0]) if seg.lesions else [n // 2 for n in shape]
-    return message | {"slices": shape[0], "steps": _steps(seg.scan), "at": start, "level": reading.threshold}, []
+    return message | {"slices": shape[0], "steps": _steps(seg.scan), "images": _images(seg.scan), "at": start, "level": reading.threshold}, []
 
 # %% ../nbs/50_widget.ipynb #380cf1cd
 PLANES = "axial", "coronal", "sagittal"   # at a slice, a row, a column
@@ -221,6 +221,12 @@ STRUCK = 2   # in a mask for the page, which draws no more than a pale outline o
 def _steps(scan)->dict: # plane -> pixels
     "How many pixels high a slice is in the planes that cut all slices."
     return {"coronal": scan.spacing[0] / scan.spacing[2], "sagittal": scan.spacing[0] / scan.spacing[1]} if scan.spacing else {"coronal": 1.0, "sagittal": 1.0}
+
+def _images(scan)->list: # str
+    "The number that the scanner gave each slice of an axial series, by which other viewers count; empty where it is not known."
+    files = scan.headers if scan.source.get("stored_axes", {}).get("order", (None,))[0] == 0 and len(scan.headers) == len(scan.pixels) else ()
+    numbers = [_text(header, "InstanceNumber") or "" for header in files]
+    return numbers if all(numbers) else []
 
 def _key(lesion)->list: # [slice, row, col]
     "Where to look at a finding of a volume."
@@ -947,7 +953,7 @@ ANSWERS_JS = r"""
   }
   function caption(s) {
     const on = s.drawn.map(lesion => lesion.id).join(", ");
-    $(".where").textContent = `${s.name}, slice ${s.slice + 1} of ${s.slices} from the feet, ${s.scale}`;
+    $(".where").textContent = `${s.name}, slice ${s.slice + 1} of ${s.slices} from the feet${s.images.length ? `, image ${s.images[s.slice]}` : ""}, ${s.scale}`;
     $(".found").setAttribute("aria-label", `Axial slice ${s.slice + 1} of ${s.slices} of ${s.name}, ${on ? `findings ${on}` : "nothing marked"}`);
   }
   function paint() {
