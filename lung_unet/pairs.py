@@ -6,8 +6,8 @@
 __all__ = ['PICTURES', 'ROLES', 'ROLE_OF', 'ALIKE', 'SAID', 'GROUPS', 'UNREADABLE', 'OTHER_SIZE', 'WRONG_NUMBER', 'LACKING',
            'KNOWN', 'LABELS', 'VOLUME_ENDS', 'MASK_MODALITIES', 'CONTAINERS', 'FIXED', 'FOLDERS', 'ORIGINAL', 'Pair',
            'scan_of', 'truth', 'votes_of', 'Pairs', 'find_pairs', 'find_volumes', 'thumbnail', 'group_alike',
-           'largest_area', 'split_by_patient', 'assert_disjoint', 'save_split', 'apply_split', 'dealt_before', 'unseen',
-           'project_pairs', 'project_split', 'download_original']
+           'largest_area', 'split_by_patient', 'assert_disjoint', 'save_split', 'read_split', 'apply_split',
+           'dealt_before', 'unseen', 'project_pairs', 'project_split', 'download_original']
 
 # %% ../nbs/14_pairs.ipynb #c3efaedd
 import csv, hashlib, io, os, random, re
@@ -478,16 +478,23 @@ def assert_disjoint(split:dict, # part -> pairs
                     raise ValueError(f"{p.image.name}: its {kind} stands in {seen[of(p)]} and in {part}, so scores would be too good: split by patient.")
 
 # %% ../nbs/14_pairs.ipynb #f4372806
-def save_split(split:dict, path:str|Path)->None:
+def save_split(split:dict, path:str|Path, before:dict=None, # patient -> part, of the model to start from: who is not dealt out here keeps it
+    )->None:
     "Write `patient,split`, sorted."
-    rows = sorted({(p.patient, part) for part, pairs in split.items() for p in pairs})
-    with open(path, "w", newline="", encoding="utf-8") as f: csv.writer(f, lineterminator="\n").writerows([("patient", "split"), *rows])
+    rows = {(p.patient, part) for part, pairs in split.items() for p in pairs}
+    dealt = {_bare(patient) for patient, _ in rows}
+    rows |= {(patient, part) for patient, part in (before or {}).items() if _bare(patient) not in dealt}
+    with open(path, "w", newline="", encoding="utf-8") as f: csv.writer(f, lineterminator="\n").writerows([("patient", "split"), *sorted(rows)])
+
+def read_split(path:str|Path)->dict: # patient -> part
+    "A list written by `save_split`."
+    with open(path, newline="", encoding="utf-8") as f: return {r["patient"]: r["split"] for r in csv.DictReader(f)}
 
 def apply_split(pairs:list, # from `find_pairs`
     path:str|Path, # a list written by `save_split`
     )->dict: # {"train": Pairs, "val": Pairs, "test": Pairs}
     "Deal pairs out as a committed list says; a patient whom it does not name is an error."
-    with open(path, newline="", encoding="utf-8") as f: part = {r["patient"]: r["split"] for r in csv.DictReader(f)}
+    part = read_split(path)
     unknown = sorted({p.patient for p in pairs} - part.keys())
     if unknown: raise ValueError(f"{len(unknown)} patients such as {unknown[0]} are not in {Path(path).name}, so their part is undecided: add them to the list.")
     return {n: Pairs([p for p in pairs if part[p.patient] == n]) for n in ("train", "val", "test")}
@@ -496,7 +503,7 @@ def dealt_before(pairs:list, # from `find_pairs`
     path:str|Path, # the list that a model was trained with
     )->dict: # patient -> part
     "The part of each patient whom a list names, however the name is written."
-    with open(path, newline="", encoding="utf-8") as f: part = {_bare(r["patient"]): r["split"] for r in csv.DictReader(f)}
+    part = {_bare(patient): where for patient, where in read_split(path).items()}
     return {p.patient: part[_bare(p.patient)] for p in pairs if _bare(p.patient) in part}
 
 def unseen(pairs:list, # from `find_pairs`
