@@ -359,6 +359,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                  'lung_unet.pairs.split_by_patient': ('pairs.html#split_by_patient', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.thumbnail': ('pairs.html#thumbnail', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.truth': ('pairs.html#truth', 'lung_unet/pairs.py'),
+                                 'lung_unet.pairs.unnamed': ('pairs.html#unnamed', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.unseen': ('pairs.html#unseen', 'lung_unet/pairs.py'),
                                  'lung_unet.pairs.votes_of': ('pairs.html#votes_of', 'lung_unet/pairs.py')},
             'lung_unet.phantom': { 'lung_unet.phantom.Phantom': ('phantom.html#phantom', 'lung_unet/phantom.py'),

@@ -256,8 +256,9 @@ def _find_pairs(data, whole=False):
         pairs = Pairs([*pairs, *volumes], pairs.odd + volumes.odd)
     print(pairs.report())
     if not pairs:
-        cts = "" if whole or not find_volumes(data) else " but whole CTs, which can be evaluated and not trained on: save their slices as pictures,"
-        raise ScanError(f"No pair of picture and mask was found in {Path(data).name}{cts}: put them into images/ and masks/.")
+        cts = not whole and find_volumes(data)
+        raise ScanError(f"No pair of picture and mask was found in {Path(data).name}" + (", only whole CTs, which can be evaluated and not trained on: save their slices and masks as pictures in images/ and masks/."
+                                                                                         if cts else ": put them into images/ and masks/."))
     return pairs
 
 # %% ../nbs/51_cli.ipynb #3b37ba28
@@ -343,7 +344,7 @@ def evaluate(args):
 
 def _unseen(pairs, model):
     "The pairs of patients on whom the model was not trained, as the list beside it says."
-    from lung_unet.pairs import unseen
+    from lung_unet.pairs import dealt_before, unnamed, unseen
 
     split = Path(model).with_name("split.csv") if model else bundled("split.csv")
     if not split.is_file():
@@ -354,6 +355,9 @@ def _unseen(pairs, model):
         print(f"left out: {len(pairs) - len(left)} pairs of patients on whom the model was trained or its threshold chosen")
     if not left:
         raise ScanError("The model has learned from every patient here, so a score would mean nothing: bring pairs of other patients.")
+    known = dealt_before(left, split)
+    if lost := sum(unnamed(p) and p.patient not in known for p in left):
+        print(f"not known: who the patients of {lost} pairs are, nor whether the model has learned from them; these pairs are scored")
     return left
 
 # %% ../nbs/51_cli.ipynb #93eb5779

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PICTURES', 'ROLES', 'ROLE_OF', 'ALIKE', 'SAID', 'GROUPS', 'UNREADABLE', 'OTHER_SIZE', 'WRONG_NUMBER', 'LACKING',
            'KNOWN', 'LABELS', 'VOLUME_ENDS', 'MASK_MODALITIES', 'CONTAINERS', 'FIXED', 'FOLDERS', 'ORIGINAL', 'Pair',
-           'scan_of', 'truth', 'votes_of', 'Pairs', 'find_pairs', 'find_volumes', 'thumbnail', 'group_alike',
+           'scan_of', 'truth', 'votes_of', 'Pairs', 'unnamed', 'find_pairs', 'find_volumes', 'thumbnail', 'group_alike',
            'largest_area', 'split_by_patient', 'assert_disjoint', 'save_split', 'read_split', 'apply_split',
            'dealt_before', 'unseen', 'project_pairs', 'project_split', 'download_original']
 
@@ -188,7 +188,7 @@ class Pairs(list):
 
     def report(self)->str:
         "What was found, by source, and what was odd."
-        alike = {p.patient for p in self if p.patient.startswith(f"{p.source}:")}   # see `_with_patients`
+        alike = {p.patient for p in self if unnamed(p)}
         lines = [f"{len(self)} pairs of {len({p.patient for p in self if p.patient} - alike)} known patients" + (f" and {len(alike)} groups of alike pictures: nothing names their patients, who may each be in several" if alike else "")]
         for source, n in Counter(p.source for p in self).items():
             group = [p for p in self if p.source == source]
@@ -199,6 +199,10 @@ class Pairs(list):
             lines.append(f"  {fate}: {n} x {what}, such as {Path(example).name}")
         return "\n".join(lines)
     __repr__ = report
+
+def unnamed(pair:Pair)->bool:
+    "Is the patient only a group of alike pictures, as `_with_patients` calls it?"
+    return pair.patient.startswith(f"{pair.source}:")
 
 # %% ../nbs/14_pairs.ipynb #319b8833
 LABELS = 50   # up to here a mask's brightest value is the number of a label, and no gray
@@ -444,21 +448,22 @@ def split_by_patient(pairs:list, # from `find_pairs`
     fixed:dict=None, # patients whose part is given: {"LIDC-IDRI-0001": "test"}
     )->dict: # {"train": Pairs, "val": Pairs, "test": Pairs}
     "Patients dealt into three parts, alike in sources and lesion sizes; the same seed gives the same split."
-    sources, area, part = defaultdict(set), largest_area(pairs), dict(fixed or {})
+    sources, strata, area, part = defaultdict(set), defaultdict(list), largest_area(pairs), dict(fixed or {})
     for p in pairs: sources[p.patient].add(p.source)
-    rng = random.Random(seed)
-    for stratum in sorted({tuple(sorted(s)) for s in sources.values()}):
-        people = sorted((q for q in sources if tuple(sorted(sources[q])) == stratum and q not in part), key=lambda q: (area[q], q))
-        part.update(_deal(people, fractions, rng))
+    for q in sorted(sources.keys() - part.keys(), key=lambda q: (area[q], q)): strata[area[q] == 0, tuple(sorted(sources[q]))].append(q)
+    rng, shared, hand = random.Random(seed), ([0, 0, 0], [0, 0, 0]), 8 if len(sources) < 24 else 25   # one hand of 25 would mix all sizes of a small set
+    for (free, _), people in sorted(strata.items()):   # too few people to hold every part go on where others like them left off
+        part.update(_deal(people, fractions, rng, hand, shared[free] if len(people) < 9 else [0, 0, 0]))
     names = ("train", "val", "test")
     return {n: Pairs([p for p in pairs if part[p.patient] == n]) for n in names}
 
 # %% ../nbs/14_pairs.ipynb #6acd283c
-def _deal(people:list, fractions:tuple, rng:random.Random)->dict: # patient -> part
+def _deal(people:list, fractions:tuple, rng:random.Random, size:int, # of a hand
+    given:list)->dict: # people in each part before, counted on here; patient -> part
     "Deal sorted people out so that any run of neighbours holds every part in its fraction."
-    names, given, part = ("train", "val", "test"), [0, 0, 0], {}
-    for start in range(0, len(people), 25):
-        hand = people[start:start+25]
+    names, part = ("train", "val", "test"), {}
+    for start in range(0, len(people), size):
+        hand = people[start:start+size]
         rng.shuffle(hand)
         for q in hand:  # the part that is furthest behind its fraction gets the next one
             k = max(range(3), key=lambda i: fractions[i] * (sum(given) + 1) - given[i])
@@ -502,9 +507,12 @@ def apply_split(pairs:list, # from `find_pairs`
 def dealt_before(pairs:list, # from `find_pairs`
     path:str|Path, # the list that a model was trained with
     )->dict: # patient -> part
-    "The part of each patient whom a list names, however the name is written."
-    part = {_bare(patient): where for patient, where in read_split(path).items()}
-    return {p.patient: part[_bare(p.patient)] for p in pairs if _bare(p.patient) in part}
+    "The part of each patient whom a list names, however the name is written; an unnamed one's by the folders that the picture lies in."
+    part, found = {_bare(patient): where for patient, where in read_split(path).items()}, {}
+    for p in pairs:
+        folders = Path(os.path.abspath(p.image)).parent.parts if unnamed(p) else ()
+        found.update((p.patient, part[name]) for name in map(_bare, (*folders, p.patient)) if name in part)
+    return found
 
 def unseen(pairs:list, # from `find_pairs`
     path:str|Path, # the list that a model was trained with

@@ -30,7 +30,7 @@ from .geometry import AIR_AROUND, MODEL_SPACING, resample, restore
 from .intensity import CROP_SIDE, calm
 from .losses import segmentation_loss
 from .metrics import dice
-from .pairs import assert_disjoint, dealt_before, read_split, save_split, split_by_patient
+from .pairs import assert_disjoint, dealt_before, largest_area, read_split, save_split, split_by_patient
 from .scan import SPACING_RANGE
 from .synthesis import Synthesis
 from .unet import load_keras, unet
@@ -361,7 +361,9 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
         cases = load_cases(split["train"], quiet)
         held_out = load_cases(pick_cases(split["val"], recipe.validation_cases, recipe.seed), quiet)
         if not any((case.target >= 127).any() for case in held_out):
-            raise ValueError(f"None of the {len(held_out)} validation pictures shows a tumour, so the best weights cannot be told: bring more patients, {len({c.patient for c in cases})} are too few.")
+            areas = largest_area([p for group in split.values() for p in group])
+            raise ValueError(f"None of the {len(held_out)} validation pictures shows a tumour, so the best weights cannot be told; of {len(areas)} patients {sum(a > 0 for a in areas.values())} have one: "
+                             "bring at least five who do, or, where there are so many, give the recipe another seed or put one of them into val.")
         out.mkdir(parents=True, exist_ok=True)
         _claim(out, recipe, split, init, met)
         _run(state, cases, held_out, recipe, out, quiet, min(until or recipe.steps, recipe.steps))
