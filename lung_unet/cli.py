@@ -256,8 +256,9 @@ def _find_pairs(data, whole=False):
         pairs = Pairs([*pairs, *volumes], pairs.odd + volumes.odd)
     print(pairs.report())
     if not pairs:
-        cts = "" if whole or not find_volumes(data) else " but whole CTs, which can be evaluated and not trained on: save their slices as pictures,"
-        raise ScanError(f"No pair of picture and mask was found in {Path(data).name}{cts}: put them into images/ and masks/.")
+        cts = not whole and find_volumes(data)
+        raise ScanError(f"No pair of picture and mask was found in {Path(data).name}" + (", only whole CTs, which can be evaluated and not trained on: save their slices and masks as pictures in images/ and masks/."
+                                                                                         if cts else ": put them into images/ and masks/."))
     return pairs
 
 # %% ../nbs/51_cli.ipynb #3b37ba28
@@ -280,14 +281,12 @@ def train(args):
     "`lung-unet train`: the same command goes on with a run that was interrupted."
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with hush():   # TensorFlow greets on stderr
-        from lung_unet.training import Recipe, train
-
-    from lung_unet.pairs import split_by_patient
+        from lung_unet.training import Recipe, split_for, train
 
     _check_out(args.out)
     recipe = _read_recipe(args.recipe) if args.recipe else Recipe()
     pairs = _without_test(_find_pairs(args.data), args.data)
-    split = split_by_patient(pairs, seed=recipe.seed, fixed=_dealt_before(pairs, args.init))
+    split = split_for(pairs, recipe, args.out, args.init)
     model = train(split, recipe, args.out, init=args.init) / "best.keras"
     threshold = _make_ready(model, recipe.spacing, split["val"])
     print(f"trained: {model}, threshold {threshold:.2f} chosen on {len(split['val'])} pictures of validation patients")
@@ -302,13 +301,6 @@ def _without_test(pairs, data):
         raise ScanError("A folder in there is called test, and the pictures in it would be dealt out anew and trained on: name the folder of the training "
                         "pictures, or list them in a manifest, and score the others with lung-unet evaluate.")
     return pairs
-
-def _dealt_before(pairs, init):
-    "The parts in which the model to start from has met patients: they stay there, for it must not be judged by those of whom it has learned."
-    from lung_unet.pairs import dealt_before
-
-    split = Path(init).with_name("split.csv") if init else None
-    return dealt_before(pairs, split) if split and split.is_file() else {}
 
 def _make_ready(model, spacing, validation):
     "The fast form of a trained model, and in its card the grid it learned on and its threshold, chosen on pictures of validation patients."
@@ -352,7 +344,7 @@ def evaluate(args):
 
 def _unseen(pairs, model):
     "The pairs of patients on whom the model was not trained, as the list beside it says."
-    from lung_unet.pairs import unseen
+    from lung_unet.pairs import dealt_before, unnamed, unseen
 
     split = Path(model).with_name("split.csv") if model else bundled("split.csv")
     if not split.is_file():
@@ -363,6 +355,9 @@ def _unseen(pairs, model):
         print(f"left out: {len(pairs) - len(left)} pairs of patients on whom the model was trained or its threshold chosen")
     if not left:
         raise ScanError("The model has learned from every patient here, so a score would mean nothing: bring pairs of other patients.")
+    known = dealt_before(left, split)
+    if lost := sum(unnamed(p) and p.patient not in known for p in left):
+        print(f"not known: who the patients of {lost} pairs are, nor whether the model has learned from them; these pairs are scored")
     return left
 
 # %% ../nbs/51_cli.ipynb #93eb5779

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['PICTURES', 'ROLES', 'ROLE_OF', 'ALIKE', 'SAID', 'GROUPS', 'UNREADABLE', 'OTHER_SIZE', 'ALL_MARKED', 'WRONG_VOTES',
            'WRONG_NUMBER', 'LACKING', 'KNOWN', 'LABELS', 'VOLUME_ENDS', 'MASK_MODALITIES', 'CONTAINERS', 'FIXED',
-           'FOLDERS', 'ORIGINAL', 'Pair', 'scan_of', 'truth', 'votes_of', 'Pairs', 'find_pairs', 'find_volumes',
-           'thumbnail', 'group_alike', 'largest_area', 'split_by_patient', 'assert_disjoint', 'save_split',
-           'apply_split', 'dealt_before', 'unseen', 'project_pairs', 'project_split', 'download_original']
+           'FOLDERS', 'ORIGINAL', 'Pair', 'scan_of', 'truth', 'votes_of', 'Pairs', 'unnamed', 'find_pairs',
+           'find_volumes', 'thumbnail', 'group_alike', 'largest_area', 'split_by_patient', 'assert_disjoint',
+           'save_split', 'read_split', 'apply_split', 'dealt_before', 'unseen', 'project_pairs', 'project_split',
+           'download_original']
 
 # %% ../nbs/14_pairs.ipynb #c3efaedd
 import csv, hashlib, io, os, random, re
@@ -206,7 +207,7 @@ class Pairs(list):
 
     def report(self)->str:
         "What was found, by source, and what was odd."
-        alike = {p.patient for p in self if p.patient.startswith(f"{p.source}:")}   # see `_with_patients`
+        alike = {p.patient for p in self if unnamed(p)}
         lines = [f"{len(self)} pairs of {len({p.patient for p in self if p.patient} - alike)} known patients" + (f" and {len(alike)} groups of alike pictures: nothing names their patients, who may each be in several" if alike else "")]
         for source, n in Counter(p.source for p in self).items():
             group = [p for p in self if p.source == source]
@@ -217,6 +218,10 @@ class Pairs(list):
             lines.append(f"  {fate}: {n} x {what}, such as {Path(example).name}")
         return "\n".join(lines)
     __repr__ = report
+
+def unnamed(pair:Pair)->bool:
+    "Is the patient only a group of alike pictures, as `_with_patients` calls it?"
+    return pair.patient.startswith(f"{pair.source}:")
 
 # %% ../nbs/14_pairs.ipynb #319b8833
 LABELS = 50   # up to here a mask's brightest value is the number of a label, and no gray
@@ -462,21 +467,22 @@ def split_by_patient(pairs:list, # from `find_pairs`
     fixed:dict=None, # patients whose part is given: {"LIDC-IDRI-0001": "test"}
     )->dict: # {"train": Pairs, "val": Pairs, "test": Pairs}
     "Patients dealt into three parts, alike in sources and lesion sizes; the same seed gives the same split."
-    sources, area, part = defaultdict(set), largest_area(pairs), dict(fixed or {})
+    sources, strata, area, part = defaultdict(set), defaultdict(list), largest_area(pairs), dict(fixed or {})
     for p in pairs: sources[p.patient].add(p.source)
-    rng = random.Random(seed)
-    for stratum in sorted({tuple(sorted(s)) for s in sources.values()}):
-        people = sorted((q for q in sources if tuple(sorted(sources[q])) == stratum and q not in part), key=lambda q: (area[q], q))
-        part.update(_deal(people, fractions, rng))
+    for q in sorted(sources.keys() - part.keys(), key=lambda q: (area[q], q)): strata[area[q] == 0, tuple(sorted(sources[q]))].append(q)
+    rng, shared, hand = random.Random(seed), ([0, 0, 0], [0, 0, 0]), 8 if len(sources) < 24 else 25   # one hand of 25 would mix all sizes of a small set
+    for (free, _), people in sorted(strata.items()):   # too few people to hold every part go on where others like them left off
+        part.update(_deal(people, fractions, rng, hand, shared[free] if len(people) < 9 else [0, 0, 0]))
     names = ("train", "val", "test")
     return {n: Pairs([p for p in pairs if part[p.patient] == n]) for n in names}
 
 # %% ../nbs/14_pairs.ipynb #6acd283c
-def _deal(people:list, fractions:tuple, rng:random.Random)->dict: # patient -> part
+def _deal(people:list, fractions:tuple, rng:random.Random, size:int, # of a hand
+    given:list)->dict: # people in each part before, counted on here; patient -> part
     "Deal sorted people out so that any run of neighbours holds every part in its fraction."
-    names, given, part = ("train", "val", "test"), [0, 0, 0], {}
-    for start in range(0, len(people), 25):
-        hand = people[start:start+25]
+    names, part = ("train", "val", "test"), {}
+    for start in range(0, len(people), size):
+        hand = people[start:start+size]
         rng.shuffle(hand)
         for q in hand:  # the part that is furthest behind its fraction gets the next one
             k = max(range(3), key=lambda i: fractions[i] * (sum(given) + 1) - given[i])
@@ -496,16 +502,23 @@ def assert_disjoint(split:dict, # part -> pairs
                     raise ValueError(f"{p.image.name}: its {kind} stands in {seen[of(p)]} and in {part}, so scores would be too good: split by patient.")
 
 # %% ../nbs/14_pairs.ipynb #f4372806
-def save_split(split:dict, path:str|Path)->None:
+def save_split(split:dict, path:str|Path, before:dict=None, # patient -> part, of the model to start from: who is not dealt out here keeps it
+    )->None:
     "Write `patient,split`, sorted."
-    rows = sorted({(p.patient, part) for part, pairs in split.items() for p in pairs})
-    with open(path, "w", newline="", encoding="utf-8") as f: csv.writer(f, lineterminator="\n").writerows([("patient", "split"), *rows])
+    rows = {(p.patient, part) for part, pairs in split.items() for p in pairs}
+    dealt = {_bare(patient) for patient, _ in rows}
+    rows |= {(patient, part) for patient, part in (before or {}).items() if _bare(patient) not in dealt}
+    with open(path, "w", newline="", encoding="utf-8") as f: csv.writer(f, lineterminator="\n").writerows([("patient", "split"), *sorted(rows)])
+
+def read_split(path:str|Path)->dict: # patient -> part
+    "A list written by `save_split`."
+    with open(path, newline="", encoding="utf-8") as f: return {r["patient"]: r["split"] for r in csv.DictReader(f)}
 
 def apply_split(pairs:list, # from `find_pairs`
     path:str|Path, # a list written by `save_split`
     )->dict: # {"train": Pairs, "val": Pairs, "test": Pairs}
     "Deal pairs out as a committed list says; a patient whom it does not name is an error."
-    with open(path, newline="", encoding="utf-8") as f: part = {r["patient"]: r["split"] for r in csv.DictReader(f)}
+    part = read_split(path)
     unknown = sorted({p.patient for p in pairs} - part.keys())
     if unknown: raise ValueError(f"{len(unknown)} patients such as {unknown[0]} are not in {Path(path).name}, so their part is undecided: add them to the list.")
     return {n: Pairs([p for p in pairs if part[p.patient] == n]) for n in ("train", "val", "test")}
@@ -513,9 +526,12 @@ def apply_split(pairs:list, # from `find_pairs`
 def dealt_before(pairs:list, # from `find_pairs`
     path:str|Path, # the list that a model was trained with
     )->dict: # patient -> part
-    "The part of each patient whom a list names, however the name is written."
-    with open(path, newline="", encoding="utf-8") as f: part = {_bare(r["patient"]): r["split"] for r in csv.DictReader(f)}
-    return {p.patient: part[_bare(p.patient)] for p in pairs if _bare(p.patient) in part}
+    "The part of each patient whom a list names, however the name is written; an unnamed one's by the folders that the picture lies in."
+    part, found = {_bare(patient): where for patient, where in read_split(path).items()}, {}
+    for p in pairs:
+        folders = Path(os.path.abspath(p.image)).parent.parts if unnamed(p) else ()
+        found.update((p.patient, part[name]) for name in map(_bare, (*folders, p.patient)) if name in part)
+    return found
 
 def unseen(pairs:list, # from `find_pairs`
     path:str|Path, # the list that a model was trained with

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['ALLOWED', 'FIRST', 'SECOND', 'THIRD', 'FOURTH', 'FIFTH', 'SIXTH', 'RUNS', 'BLENDS', 'SHIPS', 'AVERAGE_EVERY', 'LONG',
-           'START', 'Recipe', 'native_precision', 'learning_rate', 'predict_case', 'validate', 'pick_cases', 'average',
-           'State', 'save_checkpoint', 'load_checkpoint', 'network', 'export_model', 'blend', 'sharing', 'own_part',
-           'FusedNormalization', 'quick', 'use_xla', 'build', 'Log', 'read_log', 'show_curve', 'train']
+           'START', 'MET', 'Recipe', 'native_precision', 'learning_rate', 'predict_case', 'validate', 'pick_cases',
+           'average', 'State', 'save_checkpoint', 'load_checkpoint', 'network', 'export_model', 'blend', 'sharing',
+           'own_part', 'FusedNormalization', 'quick', 'use_xla', 'build', 'Log', 'read_log', 'show_curve', 'split_for',
+           'train']
 
 # %% ../nbs/24_training.ipynb #7134c0e5
-import csv, json, sys, tempfile, time
+import csv, json, shutil, sys, tempfile, time
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -29,7 +30,7 @@ from .geometry import AIR_AROUND, MODEL_SPACING, resample, restore
 from .intensity import CROP_SIDE, calm
 from .losses import segmentation_loss
 from .metrics import dice
-from .pairs import assert_disjoint, save_split, split_by_patient
+from .pairs import assert_disjoint, dealt_before, largest_area, read_split, save_split, split_by_patient
 from .scan import SPACING_RANGE
 from .synthesis import Synthesis
 from .unet import load_keras, unet
@@ -298,6 +299,36 @@ def show_curve(rows:list)->None:
     clear_output(wait=True); display(fig); plt.close(fig)
 
 # %% ../nbs/24_training.ipynb #abb75652
+START, MET = "start.sha256", "start.csv"   # of the model that a run started from: its fingerprint, and the list of its patients
+
+def _taken(out:Path)->bool:
+    "Does a folder hold a run, or a model, that could be spoiled?"
+    return (out/"checkpoint.npz").is_file() or any(out.glob("*.keras"))
+
+def _met(out:Path, init:str|Path|None)->Path|None:
+    "The list of the patients whom the model to start from has met, if there is one: beside that model, and once a run has begun in its folder."
+    path = out/MET if _taken(out) else Path(init).with_name("split.csv") if init else None
+    return path if path and path.is_file() else None
+
+def split_for(pairs, # a list, or parts that are given
+    recipe:Recipe,
+    out:str|Path, # run folder
+    init:str|Path=None, # the model to start from
+    )->dict: # {"train": pairs, "val": pairs, "test": pairs}
+    "The parts of a run: dealt out by patient, except that whoever this run, or the model that it starts from, has met stays in that part."
+    out = Path(out)
+    met = _met(out, init)
+    if not isinstance(pairs, dict):
+        own = out/"split.csv" if _taken(out) else None
+        known = own if own and own.is_file() else met
+        return split_by_patient(pairs, seed=recipe.seed, fixed=dealt_before(pairs, known) if known else None)
+    for part in ("val", "test"):
+        learned = [p for p, was in dealt_before(pairs.get(part, []), met).items() if was == "train"] if met else []
+        if learned: raise ValueError(f"The model to start from has learned from {learned[0]}, who stands in {part}, so scores would be too good: put such patients into train, or give a plain list of pairs, which leaves everybody in the old part.")
+    return pairs
+
+
+# %% ../nbs/24_training.ipynb #9aac2c86
 def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "val": pairs}
     recipe:Recipe, # what to do
     out:str|Path, # run folder: recipe.json, split.csv, log.csv, checkpoint.npz, best.keras, last.keras
@@ -307,28 +338,31 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
     )->Path: # the run folder
     "Train, or go on training: the same call with the same folder resumes at its checkpoint."
     out, devices = Path(out), sharing(recipe.count)
-    split = pairs if isinstance(pairs, dict) else split_by_patient(pairs, seed=recipe.seed)
+    split = split_for(pairs, recipe, out, init)
     assert_disjoint(split)
-    _same_recipe(out, recipe, split, init)
+    met = _met(out, init)
+    _same_recipe(out, recipe, split, init, met)
     quiet = not sys.stderr.isatty() if quiet is None else quiet
     with devices:
         state = _start(out, recipe, init)
         cases = load_cases(split["train"], quiet)
         held_out = load_cases(pick_cases(split["val"], recipe.validation_cases, recipe.seed), quiet)
         if not any((case.target >= 127).any() for case in held_out):
-            raise ValueError(f"None of the {len(held_out)} validation pictures shows a tumour, so the best weights cannot be told: bring more patients, {len({c.patient for c in cases})} are too few.")
+            areas = largest_area([p for group in split.values() for p in group])
+            raise ValueError(f"None of the {len(held_out)} validation pictures shows a tumour, so the best weights cannot be told; of {len(areas)} patients {sum(a > 0 for a in areas.values())} have one: "
+                             "bring at least five who do, or, where there are so many, give the recipe another seed or put one of them into val.")
         out.mkdir(parents=True, exist_ok=True)
-        _claim(out, recipe, split, init)
+        _claim(out, recipe, split, init, met)
         _run(state, cases, held_out, recipe, out, quiet, min(until or recipe.steps, recipe.steps))
     return out
 
 # %% ../nbs/24_training.ipynb #39e4d47d
-def _same_recipe(out:Path, recipe:Recipe, split:dict, init:Path|None)->None:
+def _same_recipe(out:Path, recipe:Recipe, split:dict, init:Path|None, met:Path|None)->None:
     "A folder with a run belongs to one recipe, one split and, where one is named, one model to start from: refuse to go on with another."
-    if not (out/"checkpoint.npz").is_file() and not any(out.glob("*.keras")): return   # nothing to spoil
+    if not _taken(out): return   # nothing to spoil
     path, dealt = out/"recipe.json", out/"split.csv"
     if not path.is_file(): raise ValueError(f"{out} holds a model but no {path.name}, so it is no run that could go on, and the model would be replaced: choose another folder.")
-    with tempfile.TemporaryDirectory() as d: ours = _claim(Path(d), recipe, split)
+    with tempfile.TemporaryDirectory() as d: ours = _claim(Path(d), recipe, split, met=met)
     if json.loads(path.read_text(encoding="utf-8")) != json.loads(ours["recipe.json"]):
         raise ValueError(f"{out} holds a run of another recipe, which this one would spoil: choose another folder or the recipe in {path.name}.")
     if init and not ((out/START).is_file() and Path(init).is_file() and (out/START).read_text(encoding="utf-8") == sha256(init)):
@@ -336,11 +370,13 @@ def _same_recipe(out:Path, recipe:Recipe, split:dict, init:Path|None)->None:
     if dealt.is_file() and dealt.read_bytes() != ours["split.csv"]:
         raise ValueError(f"{out} holds a run on other patients, or on the same ones dealt otherwise, so test patients would be trained on: choose another folder.")
 
-START = "start.sha256"   # fingerprint of the model that a run started from
-
-def _claim(out:Path, recipe:Recipe, split:dict, init:Path|None=None)->dict: # name -> bytes of the recipe's and the split's file
+def _claim(out:Path, recipe:Recipe, split:dict, init:Path|None=None, met:Path|None=None)->dict: # name -> bytes of the recipe's and the split's file
     "Write down to which recipe, which split and which start a folder belongs."
-    with replacing(out/"split.csv") as part: save_split(split, part)
+    before = read_split(met) if met else {}
+    with replacing(out/"split.csv") as part: save_split(split, part, before)
+    if not before: (out/MET).unlink(missing_ok=True)   # of a call that came to nothing
+    elif met != out/MET:
+        with replacing(out/MET) as part: shutil.copyfile(met, part)
     if init:
         with replacing(out/START) as part: part.write_text(sha256(init), encoding="utf-8")
     elif not (out/"checkpoint.npz").is_file(): (out/START).unlink(missing_ok=True)   # of a call that came to nothing

@@ -298,6 +298,18 @@ def test_evaluate_leaves_out_whom_the_model_knows(tmp_path, capsys):
     assert "other patients" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
+def test_evaluate_knows_the_folder_of_one_patient(tmp_path, capsys):
+    "A patient's folder that holds nothing but images and masks: its name is in the list of the model."
+    data = write_pairs(tmp_path / "LIDC-IDRI-0003", patients=1, slices=2, size=128, spacing=2.8)
+    (data / "index.csv").unlink()
+    assert lung_unet("evaluate", data, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr()
+    assert "left out: 2 pairs" in said.out and "other patients" in said.err and not (tmp_path / "out").exists()
+    data = data.rename(tmp_path / "somebody")
+    assert lung_unet("evaluate", data, "--out", tmp_path / "out") == 0
+    assert "the patients of 2 pairs" in capsys.readouterr().out
+
+
 def test_evaluate_names_what_it_cannot_use(tmp_path, capsys):
     data = write_pairs(tmp_path / "data", patients=2, slices=1, size=128, spacing=2.8)
     (broken := sorted((data / "images").iterdir())[0]).write_bytes(b"")

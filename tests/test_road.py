@@ -30,5 +30,8 @@ def test_from_pairs_to_an_outline(tmp_path, capsys):
     assert lung_unet("predict", data / "images" / "0000.png", "--model", run / "best.keras", "--out", tmp_path / "result")[0] == 0
     report = json.loads((tmp_path / "result" / "0000.json").read_text(encoding="utf-8"))
     assert report["threshold"] == json.loads((run / "best.json").read_text(encoding="utf-8"))["threshold"] and report["model"].startswith("best ")
-    assert lung_unet("train", data, "--out", tmp_path / "tuned", "--recipe", tmp_path / "recipe.json", "--init", run / "best.keras")[0] == 0
+    new = write_pairs(tmp_path / "new", patients=6, slices=1, size=96, spacing=3.7, seed=12)
+    assert lung_unet("train", new, "--out", tmp_path / "tuned", "--recipe", tmp_path / "recipe.json", "--init", run / "best.keras")[0] == 0
     assert (tmp_path / "tuned" / "best.xml").exists()
+    code, said = lung_unet("evaluate", data, "--model", tmp_path / "tuned" / "best.keras", "--out", tmp_path / "again")   # it has learned from the patients of both
+    assert code == 0 and f"left out: {sum(part != 'test' for part in parts.values())} pairs" in said
