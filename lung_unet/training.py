@@ -200,9 +200,9 @@ def export_model(recipe:Recipe, weights:list, path:Path)->None:
 
 # %% ../nbs/24_training.ipynb #8fcd21f9
 def blend(models:dict, # .keras file -> share, 1 together; all of one shape
-    path:Path)->Path: # the .keras file written
+    path:str|Path)->Path: # the .keras file written
     "Write the network whose weights are the weighted mean of several models' weights."
-    nets = [load_keras(file) for file in models]
+    nets, path = [load_keras(file) for file in models], Path(path)
     nets[0].set_weights([np.average(arrays, axis=0, weights=list(models.values())) for arrays in zip(*(net.get_weights() for net in nets), strict=True)])
     with replacing(path) as part: nets[0].save(part)
     return path

@@ -226,7 +226,7 @@ def _images(scan)->list: # str
     "The number that the scanner gave each slice of an axial series, by which other viewers count; empty where it is not known."
     files = scan.headers if scan.source.get("stored_axes", {}).get("order", (None,))[0] == 0 and len(scan.headers) == len(scan.pixels) else ()
     numbers = [_text(header, "InstanceNumber") or "" for header in files]
-    return numbers if all(numbers) else []
+    return numbers if all(number.isdecimal() for number in numbers) else []   # a text there might name the patient
 
 def _key(lesion)->list: # [slice, row, col]
     "Where to look at a finding of a volume."
