@@ -605,7 +605,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'lung_unet.segmenter._told': ('segmenter.html#_told', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter._used': ('segmenter.html#_used', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter._volume': ('segmenter.html#_volume', 'lung_unet/segmenter.py'),
-                                     'lung_unet.segmenter._with_spacing': ('segmenter.html#_with_spacing', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter.doubts': ('segmenter.html#doubts', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter.in_order': ('segmenter.html#in_order', 'lung_unet/segmenter.py'),
                                      'lung_unet.segmenter.least_slices': ('segmenter.html#least_slices', 'lung_unet/segmenter.py'),

@@ -637,7 +637,7 @@ def scan_name(path:os.PathLike|str, # a file or a folder
 # %% ../nbs/00_scan.ipynb #a33c8b8b
 def read_scan(x:str|os.PathLike|bytes|np.ndarray|Scan, # a file, its bytes, an array, or a Scan, which passes through
               unit:str|None=None,                      # "HU" or "gray", for arrays and pictures; DICOM says so itself
-              spacing:float|tuple|None=None,           # mm between pixel centres, one number or (row, col)
+              spacing:float|tuple|None=None,           # mm between pixel centres, one number or (row, col), where the file does not say
               name:str|None=None,                      # instead of the file's own name
              )->Scan: # pixels (rows, cols)
     "Read one picture or one CT slice; raises `ScanError`."
@@ -658,18 +658,19 @@ def read_scan(x:str|os.PathLike|bytes|np.ndarray|Scan, # a file, its bytes, an a
 
 # %% ../nbs/00_scan.ipynb #abd347dd
 def _told(scan, spacing, name):
-    "The scan with what the caller knows better than the file."
+    "The scan with what the caller knows and the file does not say; a pixel size of its own is believed, and the difference said."
     if name:
         scan = replace(scan, name=name)
     if spacing is None:
         return scan
     spacing = _check_spacing(spacing, scan.pixels.shape[-2:])
-    doubts = tuple(w for w in scan.warnings if w != NO_SPACING)
-    if scan.spacing and not np.allclose(spacing, scan.spacing, rtol=0.01):
-        doubt = (f"The file says {scan.spacing[0]:.3g} x {scan.spacing[1]:.3g} mm a pixel, "
-                 f"but the given {spacing[0]:.3g} x {spacing[1]:.3g} mm was used.")
-        doubts = (*doubts, doubt)
-    return replace(scan, spacing=spacing, warnings=doubts)
+    if scan.spacing is None:
+        return replace(scan, spacing=spacing, warnings=tuple(w for w in scan.warnings if w != NO_SPACING))
+    if np.allclose(spacing, scan.spacing, rtol=0.01):
+        return scan
+    doubt = (f"The file says {scan.spacing[0]:.3g} x {scan.spacing[1]:.3g} mm a pixel, "
+             f"so the given {spacing[0]:.3g} x {spacing[1]:.3g} mm was not used.")
+    return replace(scan, warnings=(*scan.warnings, doubt))
 
 # %% ../nbs/00_scan.ipynb #9f318b1e
 def bundled(name:str, # of a file in models/, such as "sample.png"

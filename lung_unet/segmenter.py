@@ -89,7 +89,7 @@ class Segmenter:
         "The probability, mask, findings and warnings of one picture or one CT; `ScanError` where it cannot be read."
         times, threshold = {"start": time.perf_counter()}, _threshold(threshold, self.card)
         whole = is_series(x)
-        scan = read_series(x, series=series, spacing=spacing) if whole else _with_spacing(read_scan(x), spacing)
+        scan = read_series(x, series=series, spacing=spacing) if whole else read_scan(x, spacing=spacing)
         if series not in (None, scan.source.get("series_instance_uid")): raise ScanError("This input does not belong to the series that was asked for, so it was left alone: leave the series out, or name a study that holds it.")
         times["read"] = time.perf_counter()
         found = _volume(self.engine.many, scan, progress) if whole else _slice(self.engine, scan)
@@ -139,15 +139,6 @@ def _told(scan:Scan, calibration, estimate)->dict:
     return dict(spacing_used=tuple(map(float, _used(scan, estimate))), spacing_estimated=estimate is not None, calibration=calibration)
 
 # %% ../nbs/31_segmenter.ipynb #452bcb8e
-def _with_spacing(scan:Scan, spacing)->Scan:
-    "The scan with the spacing that the caller knows, where its file says nothing; otherwise the file is believed, and the difference said."
-    if spacing is None: return scan
-    told = read_scan(scan, spacing=spacing)   # refuses an impossible one
-    if scan.spacing is None: return told
-    if np.allclose(told.spacing, scan.spacing, rtol=0.01): return scan
-    doubt = f"The file says {scan.spacing[0]:.3g} x {scan.spacing[1]:.3g} mm a pixel, so the given {told.spacing[0]:.3g} x {told.spacing[1]:.3g} mm was not used."
-    return replace(scan, warnings=(*scan.warnings, doubt))
-
 def _durations(times:dict)->dict: # step -> seconds
     "From moments to the time each step took."
     moments = list(times.items())
