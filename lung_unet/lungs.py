@@ -65,7 +65,7 @@ def _outside(hu:np.ndarray, dark:np.ndarray)->np.ndarray: # bool
     if any(_has_vessels(hu, labels == i) for i in maybe): touching[maybe] = False
     return touching[labels]
 
-TWIN = 0.5, 0.06   # from this share of the body's area on another piece is another body, if the body fills this share of the picture; an arm has a tenth
+TWIN = 0.5, 0.06   # from this share of the body's area on another piece is another body, if the body fills this share of the picture; an arm is far smaller
 
 def _body(hu:np.ndarray, dark:np.ndarray)->tuple: # bool, whether there are others like it
     "The largest solid piece that is not outside, in the small copy."

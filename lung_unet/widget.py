@@ -1228,6 +1228,17 @@ function listened({ model, complain }) {   // who gets no answer for long learns
   };
   return { send, heard };
 }
+function attention(work) {   // nobody is taken away from what they work on: what comes meanwhile waits in the strip
+  let busy = false;   // the visitor has turned to what is shown since something was asked for
+  const ready = new Set();   // ids of results that nobody has seen
+  for (const kind of ["pointerdown", "pointermove", "keydown", "wheel"]) work.addEventListener(kind, event => { if (kind !== "pointermove" || event.buttons) busy = true; }, { passive: true });
+  return { ready, expect: () => { busy = false; },
+    picked: ({ items, picture }, shown) => {   // which of the strip is the one that is shown
+      const stays = busy && items.some(item => item.id === shown?.id);
+      if (stays && picture !== shown.id) ready.add(picture); else ready.delete(picture);
+      return stays ? shown.id : picture;
+    } };
+}
 function corrections() {   // what was corrected and not taken away goes with the page, so leaving is asked about
   const unsaved = new Set(), saved = new Map();   // pictures; how many corrections there were when one was taken away
   if ("voila" in document.body.dataset) window.addEventListener("beforeunload", event => { if (unsaved.size) event.preventDefault(); });
@@ -1245,10 +1256,8 @@ function render({ model, el }) {
   const { root, $, $$, say, complain } = frame({ model, el });
   const state = { layers: { contour: true, fill: true, box: true, heat: false, doubt: false, cross: true }, band: model.get("doubt").band, tool: "move", opacity: 0.3, chosen: null };
   const view = { zoom: 1, x: 0, y: 0 };
-  let shown = null, busy = false;   // busy: the visitor has turned to what is shown since something was asked for
-  const ready = new Set(), expect = () => { busy = false; };   // what came meanwhile waits in the strip
-  for (const kind of ["pointerdown", "pointermove", "keydown", "wheel"]) $(".work").addEventListener(kind, event => { if (kind !== "pointermove" || event.buttons) busy = true; }, { passive: true });
-  const { send, heard } = listened({ model, complain }), edits = corrections();
+  let shown = null;
+  const { send, heard } = listened({ model, complain }), edits = corrections(), { ready, expect, picked } = attention($(".work"));
   const tell = message => send({ picture: shown?.id, ...message });
   const pending = new Map();
   const wait = () => say(pending.size ? `Looking at ${[...pending.values()][0]}${pending.size > 1 ? ` and ${pending.size - 1} more` : ""}` : "", pending.size ? null : undefined);
@@ -1288,12 +1297,7 @@ function render({ model, el }) {
       refresh.findings(message);
       draw();
     }
-    if (message.kind === "strip") {
-      const ids = message.items.map(item => item.id), stays = busy && ids.includes(shown?.id);
-      if (stays && message.picture !== shown.id) ready.add(message.picture); else ready.delete(message.picture);
-      refresh.strip(stays ? { ...message, picture: shown.id } : message, ready);
-      edits.onTable(ids);
-    }
+    if (message.kind === "strip") { refresh.strip({ ...message, picture: picked(message, shown) }, ready); edits.onTable(message.items.map(item => item.id)); }
     if (message.kind === "file") { edits.taken(message); download(message, bytes[0]); }
   });
   model.send({ kind: "hello" });
