@@ -530,7 +530,8 @@ def dealt_before(pairs:list, # from `find_pairs`
     part, found = {_bare(patient): where for patient, where in read_split(path).items()}, {}
     for p in pairs:
         folders = Path(os.path.abspath(p.image)).parent.parts if unnamed(p) else ()
-        found.update((p.patient, part[name]) for name in map(_bare, (*folders, p.patient)) if name in part)
+        for name in map(_bare, (*folders, p.patient)):
+            if name in part and found.get(p.patient) != "train": found[p.patient] = part[name]   # of a group of alike pictures one that was learned from is enough
     return found
 
 def unseen(pairs:list, # from `find_pairs`
