@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .batches import Case
-from .intensity import HU_RANGE, calibrate, to_hu, to_input
+from .intensity import calibrate, to_hu, to_input
 from .lesions import _lengths, diameters
 from .lungs import body, lung_field
 from .pairs import Pair, Pairs, scan_of, truth
@@ -122,8 +122,7 @@ def mass(gray, mask, rng, mm=None)->tuple:
     if not lungs.any(): return gray, mask
     case = Case((to_input(hu) * 255).round().astype(np.uint8), mask.astype(np.uint8) * 255, mm or 0.7, "", "", np.argwhere(mask))
     new = _with_mass(case, lungs, rng)
-    drawn = HU_RANGE[0] + new.image / 255 * (HU_RANGE[1] - HU_RANGE[0])
-    own = np.clip((drawn - fit.low) / (fit.high - fit.low) * 255, 0, 255)
+    own = np.clip((new.hu - fit.low) / (fit.high - fit.low) * 255, 0, 255)
     return np.where(new.image != case.image, own, gray).round().astype(np.uint8), new.target > 127
 
 # %% ../nbs/33_stress.ipynb #1bf2787f

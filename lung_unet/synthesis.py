@@ -82,12 +82,10 @@ class Synthesis:
                  sources:tuple=("luna16_slices", "normal_slices")): # whose slices show whole lungs in known HU
         self.share, self.lungs = share, {}
         for case in cases if share else ():
-            if case.source in sources and (lungs := lung_field(_to_hu(case.image))).sum() * case.spacing**2 > 2000: self.lungs[id(case)] = np.packbits(lungs, axis=1)
+            if case.source in sources and (lungs := lung_field(case.hu)).sum() * case.spacing**2 > 2000: self.lungs[id(case)] = np.packbits(lungs, axis=1)
         if share and not self.lungs: raise ValueError(f"No picture shows whole lungs and comes from {' or '.join(sources)}, whose Hounsfield units are known, so none can be given a drawn tumour: set the recipe's `synthetic` to 0.")
 
     def __call__(self, case:Case, rng:np.random.Generator)->Case:
         if id(case) not in self.lungs or rng.random() >= self.share: return case
         lungs = np.unpackbits(self.lungs[id(case)], axis=1, count=case.image.shape[1]).astype(bool)
         return implant(case, lungs, rng)
-
-def _to_hu(image): return image.astype(np.float32) / 255 * (HU_RANGE[1] - HU_RANGE[0]) + HU_RANGE[0]
