@@ -771,16 +771,29 @@ function stroke(context, path, one, colour) {
   context.lineWidth = 4 * one; context.strokeStyle = "rgba(10,12,16,.55)"; context.stroke(path);
   context.lineWidth = 2 * one; context.strokeStyle = colour; context.stroke(path);
 }
-function drawLesion(context, lesion, state, one) {
-  const [top, left, bottom, right] = lesion.box, on = lesion.id === state.chosen, gap = 4 * one;
-  const colour = on ? "#56b4e9" : "#e69f00";
+function spot(context, [top, left, bottom, right], width, height, gap, taken) {   // beside a box, in sight, and where a label covers the least of other findings and labels
+  const { a, e, f } = context.getTransform(), { canvas } = context, within = (at, low, high) => Math.max(Math.min(at, high), low);
+  const spots = [[left, top - gap - height], [left, bottom + gap], [right + gap, top], [left - gap - width, top]]
+    .map(([x, y]) => [within(x, -e / a, (canvas.width - e) / a - width), within(y, -f / a, (canvas.height - f) / a - height)]);
+  const shared = (low, high, from, to) => Math.max(0, Math.min(high, to) - Math.max(low, from));
+  const covered = ([x, y]) => taken.reduce((sum, [t, l, b, r]) => sum + shared(x, x + width, l, r) * shared(y, y + height, t, b), 0);
+  return spots.reduce((best, next) => covered(next) < covered(best) ? next : best);
+}
+const framed = ([top, left, bottom, right], one) => [top - 4 * one, left - 4 * one, bottom + 4 * one, right + 4 * one];
+function drawLesion(context, lesion, state, one, taken) {   // taken: the frames of all findings, and the labels so far
+  const frame = framed(lesion.box, one), [top, left, bottom, right] = frame, on = lesion.id === state.chosen, size = 13 * one;
+  const colour = on ? "#56b4e9" : "#e69f00", { a, e, f } = context.getTransform();
   context.globalAlpha = lesion.verdict === "struck" ? 0.35 : 1;
   if (state.layers.contour) stroke(context, lesion.path, one, colour);
   if (state.layers.box || on) {
     context.lineWidth = (on ? 2 : 1) * one; context.strokeStyle = colour;
-    context.strokeRect(left - gap, top - gap, right - left + 2 * gap, bottom - top + 2 * gap);
+    context.strokeRect(left, top, right - left, bottom - top);
     context.globalAlpha = 1;
-    label(context, lesion.text, left - gap, top - gap - 3 * one < 18 * one ? bottom + gap + 22 * one : top - gap - 3 * one, 13 * one, lesion.verdict === "struck" ? "#c8ccd2" : colour);
+    if (right * a + e < 0 || bottom * a + f < 0 || left * a + e > context.canvas.width || top * a + f > context.canvas.height) return;   // out of sight
+    context.font = `600 ${size}px system-ui, sans-serif`;
+    const width = context.measureText(lesion.text).width + size, [x, y] = spot(context, frame, width, 1.5 * size, 3 * one, taken);
+    label(context, lesion.text, x, y + 1.35 * size, size, lesion.verdict === "struck" ? "#c8ccd2" : colour);
+    taken.push([y, x, y + 1.5 * size, x + width]);
   }
   context.globalAlpha = 1;
 }
@@ -819,7 +832,8 @@ function drawView(canvas, shown, view, state, found) {
   if (state.layers.fill) context.drawImage(shown.fill, 0, 0);
   context.globalAlpha = 1;
   if (state.layers.doubt) context.drawImage(shown.doubt ??= doubtLayer(shown, state.band), 0, 0);
-  for (const lesion of shown.drawn) drawLesion(context, lesion, state, one);
+  const taken = shown.drawn.map(lesion => framed(lesion.box, one));
+  for (const lesion of shown.drawn) drawLesion(context, lesion, state, one, taken);
   if (state.layers.contour) shown.loose.forEach(path => stroke(context, path, one, "#e69f00"));
 }
 function painter({ $, state, view, shown, paintPlanes }) {   // once a frame, however often it is asked

@@ -170,6 +170,40 @@ ORANGE = """canvas => {
 }"""
 
 
+DRAWN = """() => {   // keeps where the next picture has its labels and frames, [left, top, right, bottom]
+    const kept = window.drawn = { fillRect: [], strokeRect: [] };
+    for (const kind of Object.keys(kept)) {
+        const own = CanvasRenderingContext2D.prototype[kind];
+        CanvasRenderingContext2D.prototype[kind] = function (x, y, width, height) {
+            const { a, e, f } = this.getTransform();
+            if (this.canvas.classList.contains("found")) kept[kind].push([x * a + e, y * a + f, (x + width) * a + e, (y + height) * a + f]);
+            return own.call(this, x, y, width, height);
+        };
+    }
+}"""
+
+
+@needs_browser
+def test_labels_cover_no_other_finding(visit):
+    "Two findings by hand, one close below the other: each label has its own place."
+    page = visit(800)
+    page.click(".sample")
+    shows(page, "sample")
+    before = rows(page)
+    page.click("[data-tool=add]")
+    for n, y in enumerate((60, 84), 1):
+        hold(page, (60, y), (90, y))
+        page.mouse.up()
+        page.wait_for_function("n => document.querySelectorAll('tbody tr').length === n", arg=before + n)
+    page.evaluate(DRAWN)
+    page.click("[data-layer=fill]")   # paints once more
+    page.wait_for_function("n => window.drawn.fillRect.length >= n", arg=before + 2)
+    labels, frames = (page.evaluate("window.drawn")[kind][:before + 2] for kind in ("fillRect", "strokeRect"))
+    def apart(a, b): return a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+    assert all(apart(label, frame) for label in labels for frame in frames)
+    assert all(apart(a, b) for k, a in enumerate(labels) for b in labels[:k])
+
+
 @needs_browser
 def test_correct_strike_and_undo(visit):
     page = visit(800)
