@@ -24,7 +24,7 @@ import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-from .batches import UNKNOWN_SCALE, Case, batches, load_cases, soften_rims
+from .batches import UNKNOWN_SCALE, Case, batches, load_cases
 from .card import replacing, sha256
 from .geometry import AIR_AROUND, MODEL_SPACING, resample, restore
 from .intensity import CROP_SIDE, calm
@@ -56,7 +56,6 @@ class Recipe:
     by_area: float = 0.0           # how far a picture counts by the area of its tumour
     unknown_scale: float = UNKNOWN_SCALE # share of crops whose pixel size is hardly known
     parts: float = 0.0             # share of the whole slices that are cut off somewhere, as screenshots are
-    rims: dict = None              # source -> how much of what is not solid inside its outlines counts; None: outlines as they are
     precision: str = "auto"        # "mixed_bfloat16", "float32", or what this CPU is good at
     validate_every: int = 750      # steps
     validation_cases: int = 120    # at most so many pictures of the validation patients
@@ -75,8 +74,7 @@ ALLOWED = [   # fields, their type, what each must be, and whether one is
     (("weight_decay",), Real, "a number from 0 on", lambda v: 0 <= v < inf),
     (("ema", "synthetic", "by_area", "unknown_scale", "parts"), Real, "a number from 0 to 1", lambda v: 0 <= v <= 1),
     (("precision",), str, "auto, mixed_bfloat16 or float32", lambda v: v in ("auto", "mixed_bfloat16", "float32")),
-    (("shares",), (dict, NoneType), "left out or a number from 0 on for each source", lambda v: all(_is(w, Real) and 0 <= w < inf for w in (v or {}).values())),
-    (("rims",), (dict, NoneType), "left out or a number from 0 to 1 for each source it names", lambda v: all(_is(w, Real) and 0 <= w <= 1 for w in (v or {}).values()))]
+    (("shares",), (dict, NoneType), "left out or a number from 0 on for each source", lambda v: all(_is(w, Real) and 0 <= w < inf for w in (v or {}).values()))]
 
 def _is(value, kind)->bool:
     "Is it of this type? True and False are no numbers."
@@ -347,7 +345,7 @@ def train(pairs, # a list of pairs, split by patient here; or {"train": pairs, "
     quiet = not sys.stderr.isatty() if quiet is None else quiet
     with devices:
         state = _start(out, recipe, init)
-        cases = soften_rims(load_cases(split["train"], quiet), recipe.rims or {})
+        cases = load_cases(split["train"], quiet)
         held_out = load_cases(pick_cases(split["val"], recipe.validation_cases, recipe.seed), quiet)
         if not any((case.target >= 127).any() for case in held_out):
             areas = largest_area([p for group in split.values() for p in group])
