@@ -33,6 +33,7 @@ class Case:
 
     @property
     def hu(self)->np.ndarray: # float32, (rows, cols)
+        "The image in HU, within `HU_RANGE`, to half a step of 5.5 HU."
         return self.image.astype(np.float32) / 255 * (HU_RANGE[1] - HU_RANGE[0]) + HU_RANGE[0]
 
 # %% ../nbs/20_batches.ipynb #d30ad432

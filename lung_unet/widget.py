@@ -757,12 +757,15 @@ function cut(shown) {   // the findings that are drawn: of a volume those that t
 
 # %% ../nbs/50_widget.ipynb #49667a93
 MARKS_JS = r"""
-function label(context, text, x, y, size, colour) {
+function broad(context, text, size) {   // how broad a label is
   context.font = `600 ${size}px system-ui, sans-serif`;
-  const width = context.measureText(text).width, { a, e } = context.getTransform();
-  x = Math.max(Math.min(x, (context.canvas.width - e) / a - width - size), -e / a);   // whole, at the picture's edge too
+  return context.measureText(text).width + size;
+}
+function label(context, text, x, y, size, colour) {
+  const width = broad(context, text, size), { a, e } = context.getTransform();
+  x = Math.max(Math.min(x, (context.canvas.width - e) / a - width), -e / a);   // whole, at the picture's edge too
   context.fillStyle = "rgba(10,12,16,.75)";
-  context.fillRect(x, y - size * 1.35, width + size, size * 1.5);
+  context.fillRect(x, y - size * 1.35, width, size * 1.5);
   context.fillStyle = colour;
   context.fillText(text, x + size / 2, y - size * 0.25);
 }
@@ -790,8 +793,7 @@ function drawLesion(context, lesion, state, one, taken) {   // taken: the frames
     context.strokeRect(left, top, right - left, bottom - top);
     context.globalAlpha = 1;
     if (right * a + e < 0 || bottom * a + f < 0 || left * a + e > context.canvas.width || top * a + f > context.canvas.height) return;   // out of sight
-    context.font = `600 ${size}px system-ui, sans-serif`;
-    const width = context.measureText(lesion.text).width + size, [x, y] = spot(context, frame, width, 1.5 * size, 3 * one, taken);
+    const width = broad(context, lesion.text, size), [x, y] = spot(context, frame, width, 1.5 * size, 3 * one, taken);
     label(context, lesion.text, x, y + 1.35 * size, size, lesion.verdict === "struck" ? "#c8ccd2" : colour);
     taken.push([y, x, y + 1.5 * size, x + width]);
   }
